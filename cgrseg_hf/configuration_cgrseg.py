@@ -55,6 +55,7 @@ class EfficientFormerV2Config(BackboneConfigMixin, PreTrainedConfig):
         Epsilon of the batch normalisations.
     """
 
+    _auto_class = "AutoConfig"
     model_type = "efficientformerv2"
 
     num_channels: int = 3
@@ -184,6 +185,7 @@ class CGRSegConfig(PreTrainedConfig):
     >>> model = CGRSegForSemanticSegmentation(configuration)
     ```"""
 
+    _auto_class = "AutoConfig"
     model_type = "cgrseg"
     sub_configs = {"backbone_config": AutoConfig}
     keys_to_ignore_at_inference = ["image_sizes"]

@@ -261,6 +261,8 @@ class CGRSegPreTrainedModel(PreTrainedModel):
 class CGRSegModel(CGRSegPreTrainedModel):
     """CGRSeg without its head: backbone, pyramid context and spatial feature reconstruction."""
 
+    _auto_class = "AutoModel"
+
     def __init__(self, config: CGRSegConfig):
         super().__init__(config)
         # As remote code, EfficientFormerV2 is in none of AutoBackbone's registries.
@@ -335,6 +337,8 @@ class CGRSegModel(CGRSegPreTrainedModel):
 
 class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
     """CGRSeg with its dynamic prototype guided head, for semantic segmentation."""
+
+    _auto_class = "AutoModelForSemanticSegmentation"
 
     def __init__(self, config: CGRSegConfig):
         super().__init__(config)

@@ -429,6 +429,8 @@ class EfficientFormerV2Backbone(BackboneMixin, EfficientFormerV2PreTrainedModel)
     `out_features` of the configuration chooses among `stem`, `stage1`, … `stage4` (strides 4, 4, 8, 16 and 32).
     """
 
+    _auto_class = "AutoBackbone"
+
     def __init__(self, config: EfficientFormerV2Config):
         super().__init__(config)
         self.num_features = [config.hidden_sizes[0], *config.hidden_sizes]

@@ -1,0 +1,467 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Image processing for CGRSeg: pictures to padded pixel tensors, logits to label maps.
+
+The two classes differ in what they need and hand out: `CGRSegImageProcessor` needs torchvision, takes a device and gives
+tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from transformers import BatchFeature, TensorType
+from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
+from transformers.image_transforms import convert_to_rgb
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ChannelDimension,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    is_valid_image,
+    load_image,
+    make_flat_list_of_images,
+)
+from transformers.processing_utils import ImagesKwargs, Unpack
+
+from .post_processing_cgrseg import LOGITS_STRIDE, resize_logits
+
+_INTERPOLATION_MODES = {
+    PILImageResampling.NEAREST: "nearest-exact",
+    PILImageResampling.BILINEAR: "bilinear",
+    PILImageResampling.BICUBIC: "bicubic",
+}
+
+
+class CGRSegImageProcessorKwargs(ImagesKwargs, total=False):
+    r"""
+    antialias (`bool`, *optional*, defaults to `self.antialias`):
+        Whether to smooth while making a picture smaller. CGRSeg was trained without.
+    size_divisor (`int`, *optional*, defaults to `self.size_divisor`):
+        Height and width are padded to multiples of this many pixels.
+    do_reduce_labels (`bool`, *optional*, defaults to `self.do_reduce_labels`):
+        Whether to make label 0 the ignored label and lower all others by one, as ADE20K needs it.
+    ignore_index (`int`, *optional*, defaults to `self.ignore_index`):
+        The ignored label, also that of padding.
+    num_labels (`int`, *optional*, defaults to `self.num_labels`):
+        Number of classes. If set, a label map with any other label is refused.
+    """
+
+    antialias: bool
+    size_divisor: int
+    do_reduce_labels: bool
+    ignore_index: int
+    num_labels: int | None
+
+
+class CGRSegImageProcessingMixin:
+    """What both image processors do, on (channels, height, width) tensors."""
+
+    _auto_class = "AutoImageProcessor"
+    valid_kwargs = CGRSegImageProcessorKwargs
+    model_input_names = ["pixel_values", "image_sizes"]
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 512, "longest_edge": 2048}
+    default_to_square = False
+    resample = PILImageResampling.BILINEAR
+    antialias = False
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    do_pad = True
+    size_divisor = 32
+    do_reduce_labels = False
+    ignore_index = 255
+    num_labels = None
+
+    def __init__(self, **kwargs: Unpack[CGRSegImageProcessorKwargs]):
+        super().__init__(**kwargs)
+
+    def preprocess(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None = None,
+        **kwargs: Unpack[CGRSegImageProcessorKwargs],
+    ) -> BatchFeature:
+        r"""
+        Turn pictures into a batch for the model.
+
+        Args:
+            images (`ImageInput`):
+                A picture or several, of any sizes: paths, PIL images, arrays or tensors, or one array of frames
+                `(frames, height, width, channels)`. PIL images and files come out as a person sees them: rotated as
+                their EXIF says, transparency on white, grey, palette, CMYK and 16-bit pictures as RGB.
+            segmentation_maps (`ImageInput`, *optional*):
+                As many label maps, of the pictures' heights and widths: PIL images (of their palette, the ids count),
+                arrays or tensors `(height, width)`.
+            **kwargs ([`CGRSegImageProcessorKwargs`], *optional*):
+                Settings for this call only. `size` is `{"shortest_edge", "longest_edge"}` for the largest size that
+                fits within both and keeps the ratio, or `{"height", "width"}`.
+
+        Returns:
+            `BatchFeature`: `pixel_values` `(batch, channels, height, width)`, normalised and padded below and right
+            with 0 to a common multiple of `size_divisor`; `image_sizes` `(batch, 2)`, each picture's height and width
+            in them without padding; and with `segmentation_maps`, `labels` `(batch, height, width)`, int64, padded
+            with `ignore_index`.
+
+        Raises:
+            ValueError: If a label map does not fit its picture or holds labels that do not exist.
+        """
+        return super().preprocess(images, segmentation_maps, **kwargs)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Open paths and URLs as PIL images; leave everything else as it is."""
+        if isinstance(image_url_or_urls, list | tuple):
+            return [self.fetch_images(item) for item in image_url_or_urls]
+        if isinstance(image_url_or_urls, str):
+            if image_url_or_urls.startswith(("http://", "https://", "data:")):
+                return load_image(image_url_or_urls)
+            return Image.open(image_url_or_urls)
+        if is_valid_image(image_url_or_urls):
+            return image_url_or_urls
+        raise TypeError(
+            f"Got a {type(image_url_or_urls).__name__} for an image: pass a path, PIL image, NumPy array or tensor, or "
+            "a list of them."
+        )
+
+    def process_image(
+        self,
+        image: ImageInput,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        num_channels: int = 3,
+        **kwargs,
+    ):
+        """One picture in the backend's own type, (channels, height, width)."""
+        if isinstance(image, Image.Image):
+            image = pil_to_array(image, do_convert_rgb)
+            input_data_format = ChannelDimension.LAST
+        elif image.ndim == 2:
+            image = image[..., None]
+            input_data_format = ChannelDimension.LAST
+        if image.dtype in (np.uint16, torch.uint16):
+            image = to_eight_bits(image)
+        # An array with as many channels as there are means is data to be used as it is, such as four bands.
+        do_convert_rgb = do_convert_rgb and num_channels not in (image.shape[0], image.shape[-1])
+        return super().process_image(
+            image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, **kwargs
+        )
+
+    def _preprocess_image_like_inputs(
+        self,
+        images: ImageInput,
+        segmentation_maps: ImageInput | None,
+        do_convert_rgb: bool,
+        input_data_format: str | ChannelDimension | None,
+        return_tensors: str | TensorType | None,
+        image_mean: float | Sequence[float] | None,
+        device: "str | torch.device | None" = None,
+        **kwargs,
+    ) -> BatchFeature:
+        device_kwargs = {} if device is None else {"device": device}
+        images = self._prepare_image_like_inputs(
+            images,
+            do_convert_rgb=do_convert_rgb,
+            input_data_format=input_data_format,
+            num_channels=len(image_mean) if isinstance(image_mean, Sequence) else 3,
+            **device_kwargs,
+        )
+        images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(image.copy()) for image in images]
+        label_maps = None
+        if segmentation_maps is not None:
+            label_maps = self._prepare_label_maps(segmentation_maps, images, **kwargs)
+        data = self._preprocess(images, label_maps, image_mean=image_mean, **kwargs)
+        if self.backend == "pil":
+            data = {name: [np.asarray(item) for item in items] for name, items in data.items()}
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _prepare_label_maps(
+        self,
+        segmentation_maps: ImageInput,
+        images: list[torch.Tensor],
+        do_reduce_labels: bool,
+        ignore_index: int,
+        num_labels: int | None,
+        **kwargs,
+    ) -> list[torch.Tensor]:
+        """Label maps (height, width), int64, with the model's own ids."""
+        maps = make_flat_list_of_images(self.fetch_images(segmentation_maps), expected_ndims=2)
+        if len(maps) != len(images):
+            raise ValueError(f"There are {len(images)} images but {len(maps)} segmentation maps: pass one for each.")
+        label_maps = []
+        for index, (label_map, image) in enumerate(zip(maps, images)):
+            label_map = label_map_to_tensor(label_map, index)
+            if label_map.shape != image.shape[-2:]:
+                raise ValueError(
+                    f"Image {index} has height and width {tuple(image.shape[-2:])} but its segmentation map "
+                    f"{tuple(label_map.shape)}: they must be equal."
+                )
+            if do_reduce_labels:
+                label_map = reduce_labels(label_map, ignore_index)
+            if num_labels is not None:
+                check_labels(label_map, index, num_labels, ignore_index)
+            label_maps.append(label_map)
+        return label_maps
+
+    def _preprocess(
+        self,
+        images: list[torch.Tensor],
+        label_maps: list[torch.Tensor] | None,
+        do_resize: bool,
+        size: SizeDict,
+        resample: PILImageResampling | int,
+        antialias: bool,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | Sequence[float] | None,
+        image_std: float | Sequence[float] | None,
+        do_pad: bool,
+        pad_size: SizeDict | None,
+        size_divisor: int,
+        ignore_index: int,
+        **kwargs,
+    ) -> dict[str, list]:
+        if do_resize:
+            sizes = [get_output_size(tuple(image.shape[-2:]), size) for image in images]
+            images = [resize_image(image, size, resample, antialias) for image, size in zip(images, sizes)]
+            if label_maps is not None:
+                label_maps = [resize_label_map(label_map, size) for label_map, size in zip(label_maps, sizes)]
+        image_sizes = [tuple(image.shape[-2:]) for image in images]
+
+        scale = rescale_factor if do_rescale else 1.0
+        mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
+        images = [normalize_image(image, scale, mean, std) for image in images]
+        if do_pad:
+            padded_size = get_padded_size(image_sizes, size_divisor, pad_size)
+            images = [pad_to_size(image, padded_size, 0) for image in images]
+            if label_maps is not None:
+                label_maps = [pad_to_size(label_map, padded_size, ignore_index) for label_map in label_maps]
+        data = {"pixel_values": images, "image_sizes": image_sizes}
+        return data if label_maps is None else {**data, "labels": label_maps}
+
+    def post_process_semantic_segmentation(
+        self,
+        outputs: Any,
+        target_sizes: "Sequence[tuple[int, int]] | torch.Tensor | None" = None,
+        return_segmentation_scores: bool = False,
+    ) -> list[torch.Tensor] | list[SemanticSegmentationPostProcessorOutput]:
+        r"""
+        Turn the model's output into label maps, in one bilinear step from the logits and without the padding.
+
+        Args:
+            outputs ([`CGRSegSemanticSegmenterOutput`]):
+                The model's output. If it has no `image_sizes`, its whole input is taken for picture.
+            target_sizes (`list[tuple[int, int]]` or `torch.Tensor` of shape `(batch, 2)`, *optional*):
+                Height and width of each map, usually those of the original pictures. By default the maps keep the
+                logits' resolution, an eighth of the model's input.
+            return_segmentation_scores (`bool`, *optional*, defaults to `False`):
+                Whether to return the class scores too.
+
+        Returns:
+            `list[torch.Tensor]`: for each picture, the class of every pixel, `(height, width)`, int64; or with
+            `return_segmentation_scores` a list of `SemanticSegmentationPostProcessorOutput` with `segmentation` and
+            `segmentation_scores` `(num_labels, height, width)`, before softmax.
+
+        Raises:
+            ValueError: If there are other than one target size a picture.
+        """
+        logits = outputs.logits
+        if target_sizes is not None and len(target_sizes) != len(logits):
+            raise ValueError(f"There are {len(logits)} pictures but {len(target_sizes)} target_sizes: pass one for each.")
+        image_sizes = getattr(outputs, "image_sizes", None)
+        if image_sizes is None:
+            image_sizes = [[length * LOGITS_STRIDE for length in logits.shape[-2:]]] * len(logits)
+        results = []
+        for index in range(len(logits)):
+            height, width = (int(length) for length in image_sizes[index])
+            if target_sizes is None:
+                rows, columns = -(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE)
+                scores = logits[index, :, :rows, :columns]
+            else:
+                target_size = tuple(int(length) for length in target_sizes[index])
+                scores = resize_logits(logits[index : index + 1].float(), (height, width), target_size)[0]
+            segmentation = scores.argmax(dim=0)
+            if return_segmentation_scores:
+                segmentation = SemanticSegmentationPostProcessorOutput(
+                    data={"segmentation": segmentation, "segmentation_scores": scores}
+                )
+            results.append(segmentation)
+        return results
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, with both classes under `auto_map`, so that a saved folder loads with torchvision or without."""
+        settings = super().to_dict()
+        module = "image_processing_cgrseg"
+        settings["auto_map"] = {
+            "AutoImageProcessor": {
+                "torchvision": f"{module}.CGRSegImageProcessor",
+                "pil": f"{module}.CGRSegImageProcessorPil",
+            }
+        }
+        return settings
+
+
+class CGRSegImageProcessor(CGRSegImageProcessingMixin, TorchvisionBackend):
+    r"""
+    Image processor for CGRSeg that hands out tensors; needs torchvision and takes a `device`.
+
+    Pictures are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
+    means and deviations of ImageNet, and padded below and right with 0 to multiples of 32.
+    """
+
+
+class CGRSegImageProcessorPil(CGRSegImageProcessingMixin, PilBackend):
+    r"""
+    Image processor for CGRSeg that hands out arrays; needs Pillow but no torchvision.
+
+    Pictures are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
+    means and deviations of ImageNet, and padded below and right with 0 to multiples of 32.
+    """
+
+
+def pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
+    """A picture as a person sees it, (height, width, channels), uint8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits a pixel, also those that Pillow widens to 32
+        image = Image.fromarray(to_eight_bits(np.asarray(image)))
+    elif image.mode == "F":
+        values = np.asarray(image)
+        image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
+    array = convert_to_rgb(image, return_numpy=True) if do_convert_rgb else np.array(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def to_eight_bits(image: "np.ndarray | torch.Tensor") -> "np.ndarray | torch.Tensor":
+    """0 to 65535 onto 0 to 255."""
+    if isinstance(image, torch.Tensor):
+        return image.float().div(257).round().to(torch.uint8)
+    return (image.astype(np.float32) / 257).round().clip(0, 255).astype(np.uint8)
+
+
+def label_map_to_tensor(label_map: ImageInput, index: int) -> torch.Tensor:
+    """A label map as a (height, width) tensor of its own, int64."""
+    if isinstance(label_map, Image.Image):
+        if label_map.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise ValueError(
+                f"Segmentation map {index} is a picture of mode {label_map.mode!r}, whose pixels are colours, not class "
+                "ids: convert it to one channel of ids first."
+            )
+        label_map = np.array(label_map)
+    tensor = torch.as_tensor(np.asarray(label_map).astype(np.int64))
+    if tensor.ndim == 3 and 1 in (tensor.shape[0], tensor.shape[-1]):
+        tensor = tensor.squeeze(0 if tensor.shape[0] == 1 else -1)
+    if tensor.ndim != 2:
+        raise ValueError(
+            f"Segmentation map {index} has shape {tuple(tensor.shape)}, but (height, width) of class ids is expected."
+        )
+    return tensor
+
+
+def reduce_labels(label_map: torch.Tensor, ignore_index: int) -> torch.Tensor:
+    """Label 0 becomes the ignored label, which stays as it is, and all others are lowered by one."""
+    ignored = (label_map == 0) | (label_map == ignore_index)
+    return torch.where(ignored, ignore_index, label_map - 1)
+
+
+def check_labels(label_map: torch.Tensor, index: int, num_labels: int, ignore_index: int) -> None:
+    """Refuse labels that are neither a class nor the ignored label."""
+    wrong = ((label_map < 0) | (label_map >= num_labels)) & (label_map != ignore_index)
+    if wrong.any():
+        raise ValueError(
+            f"Segmentation map {index} holds the labels {label_map[wrong].unique().tolist()[:10]}, but there are "
+            f"num_labels={num_labels} classes (0 to {num_labels - 1}) and the ignored label {ignore_index}. Map the "
+            "ids, or set do_reduce_labels where 0 stands for unlabelled."
+        )
+
+
+def get_output_size(image_size: tuple[int, int], size: SizeDict) -> tuple[int, int]:
+    """
+    Height and width to resize to, in pixels.
+
+    With both a shortest and a longest edge, the largest size that keeps the ratio, whose shorter side is at most the
+    one and whose longer side at most the other; it is rounded to the nearest pixel, as in the reference.
+    """
+    height, width = image_size
+    if size.height and size.width:
+        return size.height, size.width
+    bounds = []
+    if size.shortest_edge:
+        bounds.append(size.shortest_edge / min(height, width))
+    if size.longest_edge:
+        bounds.append(size.longest_edge / max(height, width))
+    if size.max_height and size.max_width:
+        bounds += [size.max_height / height, size.max_width / width]
+    if not bounds:
+        raise ValueError(
+            f"size={dict(size)} is not understood: give 'height' and 'width', 'shortest_edge' and/or 'longest_edge', "
+            "or 'max_height' and 'max_width'."
+        )
+    scale = min(bounds)
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resize_image(
+    image: torch.Tensor, size: tuple[int, int], resample: PILImageResampling | int, antialias: bool
+) -> torch.Tensor:
+    """Resize (channels, height, width) in float32; whole numbers come back rounded in their own type."""
+    mode = _INTERPOLATION_MODES.get(resample)
+    if mode is None:
+        raise ValueError(
+            f"resample={resample!r} is not supported: use one of {', '.join(str(int(key)) for key in _INTERPOLATION_MODES)} "
+            "(nearest, bilinear, bicubic)."
+        )
+    if image.shape[-2:] == size:
+        return image
+    resized = torch.nn.functional.interpolate(
+        image[None].float(), size=size, mode=mode, antialias=antialias and mode != "nearest-exact"
+    )[0]
+    if image.is_floating_point():
+        return resized.to(image.dtype)
+    info = torch.iinfo(image.dtype)
+    return resized.round().clamp(info.min, info.max).to(image.dtype)
+
+
+def resize_label_map(label_map: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize (height, width) by taking the nearest label."""
+    rows, columns = (
+        ((torch.arange(target, device=label_map.device) + 0.5) * (length / target)).long()
+        for length, target in zip(label_map.shape, size)
+    )
+    return label_map[rows][:, columns]
+
+
+def normalize_image(
+    image: torch.Tensor, scale: float, mean: float | Sequence[float], std: float | Sequence[float]
+) -> torch.Tensor:
+    """(scale · image - mean) / std for each channel of (channels, height, width), float32."""
+    mean, std = (torch.as_tensor(value, device=image.device).reshape(-1, 1, 1) for value in (mean, std))
+    return (image.float() - mean / scale) / (std / scale)
+
+
+def get_padded_size(image_sizes: list[tuple[int, int]], divisor: int, pad_size: SizeDict | None) -> tuple[int, int]:
+    """The common height and width of a batch: `pad_size`, or the next multiples of the divisor that hold all images."""
+    largest = tuple(max(lengths) for lengths in zip(*image_sizes))
+    if pad_size is None:
+        return tuple(-(-length // divisor) * divisor for length in largest)
+    padded_size = (pad_size.height, pad_size.width)
+    if any(padded < length for padded, length in zip(padded_size, largest)):
+        raise ValueError(f"pad_size={padded_size} is smaller than an image of {largest}: make it larger, or size smaller.")
+    return padded_size
+
+
+def pad_to_size(tensor: torch.Tensor, size: tuple[int, int], value: float) -> torch.Tensor:
+    """Pad the last two dimensions at their ends."""
+    height, width = tensor.shape[-2:]
+    return torch.nn.functional.pad(tensor, (0, size[1] - width, 0, size[0] - height), value=value)
+
+
+__all__ = ["CGRSegImageProcessor", "CGRSegImageProcessorPil"]
