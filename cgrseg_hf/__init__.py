@@ -1,8 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """CGRSeg for Hugging Face transformers.
 
-Importing this package makes CGRSeg known to `AutoConfig`, `AutoModel`, `AutoModelForSemanticSegmentation`, `AutoBackbone`,
-`AutoImageProcessor` and `pipeline`. It loads nothing heavy by itself: each name below is imported when it is first used.
+Importing this package makes CGRSeg known to `AutoConfig`, `AutoModel`, `AutoModelForSemanticSegmentation`,
+`AutoBackbone`, `AutoImageProcessor` and `pipeline`. It loads nothing heavy by itself: each name below is imported when
+it is first used.
 """
 
 import importlib
@@ -30,7 +31,17 @@ _MODULE_OF_NAME = {
     "EfficientFormerV2PreTrainedModel": "modeling_efficientformerv2",
 }
 
-__all__ = [*_MODULE_OF_NAME, "__version__"]
+__all__ = [
+    "CGRSegConfig",
+    "CGRSegForSemanticSegmentation",
+    "CGRSegImageProcessor",
+    "CGRSegImageProcessorPil",
+    "CGRSegModel",
+    "CGRSegPreTrainedModel",
+    "EfficientFormerV2Backbone",
+    "EfficientFormerV2Config",
+    "EfficientFormerV2PreTrainedModel",
+]
 
 
 def __getattr__(name: str) -> Any:

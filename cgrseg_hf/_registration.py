@@ -1,9 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Makes CGRSeg known to transformers' auto classes, at the moment transformers itself loads them.
 
-Registering needs the classes, and importing a model class costs seconds, since transformers then loads torch, torchvision
-and accelerate. So `import cgrseg_hf` only leaves word with Python's import system: once one of transformers' auto modules
-has been imported, its part of the registration follows.
+Registering needs the classes, and importing a model class costs seconds, since transformers then loads torch,
+torchvision and accelerate. So `import cgrseg_hf` only leaves word with Python's import system: once one of
+transformers' auto modules has been imported, its part of the registration follows.
 """
 
 import importlib.abc
@@ -24,7 +24,6 @@ def _register_configurations() -> None:
 
 def _register_models() -> None:
     from transformers import AutoBackbone, AutoModel, AutoModelForSemanticSegmentation
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
     from .configuration_cgrseg import CGRSegConfig, EfficientFormerV2Config
     from .modeling_cgrseg import CGRSegForSemanticSegmentation, CGRSegModel
@@ -33,8 +32,6 @@ def _register_models() -> None:
     AutoModel.register(CGRSegConfig, CGRSegModel, exist_ok=True)
     AutoModelForSemanticSegmentation.register(CGRSegConfig, CGRSegForSemanticSegmentation, exist_ok=True)
     AutoBackbone.register(EfficientFormerV2Config, EfficientFormerV2Backbone, exist_ok=True)
-    # The pipeline looks up the class's name here and logs an error if it is missing.
-    MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[CGRSegConfig.model_type] = CGRSegForSemanticSegmentation.__name__
 
 
 def _register_image_processors() -> None:

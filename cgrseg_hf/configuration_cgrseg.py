@@ -19,7 +19,9 @@ from transformers.utils import auto_docstring
 SIZE_DIVISOR = 32
 
 
-@auto_docstring(custom_intro="Configuration of an [`EfficientFormerV2Backbone`]; the defaults are those of the S1 size.")
+@auto_docstring(
+    custom_intro="Configuration of an [`EfficientFormerV2Backbone`]; the defaults are those of the S1 size."
+)
 @strict
 class EfficientFormerV2Config(BackboneConfigMixin, PreTrainedConfig):
     r"""
@@ -129,7 +131,9 @@ class EfficientFormerV2Config(BackboneConfigMixin, PreTrainedConfig):
         super().validate_architecture()
 
 
-@auto_docstring(custom_intro="Configuration of a [`CGRSegForSemanticSegmentation`]; the defaults are those of CGRSeg-T.")
+@auto_docstring(
+    custom_intro="Configuration of a [`CGRSegForSemanticSegmentation`]; the defaults are those of CGRSeg-T."
+)
 @strict
 class CGRSegConfig(PreTrainedConfig):
     r"""

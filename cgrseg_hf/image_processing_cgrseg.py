@@ -1,8 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Image processing for CGRSeg: pictures to padded pixel tensors, logits to label maps.
 
-The two classes differ in what they need and hand out: `CGRSegImageProcessor` needs torchvision, takes a device and gives
-tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
+The two classes differ in what they need and hand out: `CGRSegImageProcessor` needs torchvision, takes a device and
+gives tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,6 @@ from transformers.image_utils import (
     SizeDict,
     is_valid_image,
     load_image,
-    make_flat_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 
@@ -132,6 +131,9 @@ class CGRSegImageProcessingMixin:
             "a list of them."
         )
 
+    def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
+        return flatten_images(self.fetch_images(images), batch_ndim=4)
+
     def process_image(
         self,
         image: ImageInput,
@@ -144,9 +146,11 @@ class CGRSegImageProcessingMixin:
         if isinstance(image, Image.Image):
             image = pil_to_array(image, do_convert_rgb)
             input_data_format = ChannelDimension.LAST
-        elif image.ndim == 2:
-            image = image[..., None]
-            input_data_format = ChannelDimension.LAST
+        else:
+            image = image if isinstance(image, torch.Tensor) else np.array(image, order="C")
+            if image.ndim == 2:
+                image = image[..., None]
+                input_data_format = ChannelDimension.LAST
         if image.dtype in (np.uint16, torch.uint16):
             image = to_eight_bits(image)
         # An array with as many channels as there are means is data to be used as it is, such as four bands.
@@ -174,7 +178,7 @@ class CGRSegImageProcessingMixin:
             num_channels=len(image_mean) if isinstance(image_mean, Sequence) else 3,
             **device_kwargs,
         )
-        images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(image.copy()) for image in images]
+        images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(image) for image in images]
         label_maps = None
         if segmentation_maps is not None:
             label_maps = self._prepare_label_maps(segmentation_maps, images, **kwargs)
@@ -193,7 +197,7 @@ class CGRSegImageProcessingMixin:
         **kwargs,
     ) -> list[torch.Tensor]:
         """Label maps (height, width), int64, with the model's own ids."""
-        maps = make_flat_list_of_images(self.fetch_images(segmentation_maps), expected_ndims=2)
+        maps = flatten_images(self.fetch_images(segmentation_maps), batch_ndim=3)
         if len(maps) != len(images):
             raise ValueError(f"There are {len(images)} images but {len(maps)} segmentation maps: pass one for each.")
         label_maps = []
@@ -276,7 +280,9 @@ class CGRSegImageProcessingMixin:
         """
         logits = outputs.logits
         if target_sizes is not None and len(target_sizes) != len(logits):
-            raise ValueError(f"There are {len(logits)} pictures but {len(target_sizes)} target_sizes: pass one for each.")
+            raise ValueError(
+                f"There are {len(logits)} pictures but {len(target_sizes)} target_sizes: pass one for each."
+            )
         image_sizes = getattr(outputs, "image_sizes", None)
         if image_sizes is None:
             image_sizes = [[length * LOGITS_STRIDE for length in logits.shape[-2:]]] * len(logits)
@@ -298,7 +304,7 @@ class CGRSegImageProcessingMixin:
         return results
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, with both classes under `auto_map`, so that a saved folder loads with torchvision or without."""
+        """The settings, with both classes under `auto_map`: a saved folder loads with torchvision or without."""
         settings = super().to_dict()
         module = "image_processing_cgrseg"
         settings["auto_map"] = {
@@ -328,6 +334,21 @@ class CGRSegImageProcessorPil(CGRSegImageProcessingMixin, PilBackend):
     """
 
 
+def flatten_images(images: Any, batch_ndim: int) -> list:
+    """Pictures out of nested lists and out of arrays that hold several, which have `batch_ndim` dimensions."""
+    if isinstance(images, list | tuple):
+        return [image for item in images for image in flatten_images(item, batch_ndim)]
+    if isinstance(images, Image.Image):
+        return [images]
+    if images.ndim == batch_ndim:
+        return list(images)
+    if 2 <= images.ndim < batch_ndim:
+        return [images]
+    raise ValueError(
+        f"Got an array of shape {tuple(images.shape)}: a picture has 2 or 3 dimensions, a batch of them {batch_ndim}."
+    )
+
+
 def pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
     """A picture as a person sees it, (height, width, channels), uint8."""
     image = ImageOps.exif_transpose(image)
@@ -352,8 +373,8 @@ def label_map_to_tensor(label_map: ImageInput, index: int) -> torch.Tensor:
     if isinstance(label_map, Image.Image):
         if label_map.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise ValueError(
-                f"Segmentation map {index} is a picture of mode {label_map.mode!r}, whose pixels are colours, not class "
-                "ids: convert it to one channel of ids first."
+                f"Segmentation map {index} is a picture of mode {label_map.mode!r}, whose pixels are colours, not "
+                "class ids: convert it to one channel of ids first."
             )
         label_map = np.array(label_map)
     tensor = torch.as_tensor(np.asarray(label_map).astype(np.int64))
@@ -416,8 +437,8 @@ def resize_image(
     mode = _INTERPOLATION_MODES.get(resample)
     if mode is None:
         raise ValueError(
-            f"resample={resample!r} is not supported: use one of {', '.join(str(int(key)) for key in _INTERPOLATION_MODES)} "
-            "(nearest, bilinear, bicubic)."
+            f"resample={resample!r} is not supported: use {[int(key) for key in _INTERPOLATION_MODES]} (nearest, "
+            "bilinear, bicubic)."
         )
     if image.shape[-2:] == size:
         return image
@@ -454,7 +475,9 @@ def get_padded_size(image_sizes: list[tuple[int, int]], divisor: int, pad_size: 
         return tuple(-(-length // divisor) * divisor for length in largest)
     padded_size = (pad_size.height, pad_size.width)
     if any(padded < length for padded, length in zip(padded_size, largest)):
-        raise ValueError(f"pad_size={padded_size} is smaller than an image of {largest}: make it larger, or size smaller.")
+        raise ValueError(
+            f"pad_size={padded_size} is smaller than an image of {largest}: make it larger, or size smaller."
+        )
     return padded_size
 
 

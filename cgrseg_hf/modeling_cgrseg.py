@@ -17,6 +17,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, SemanticSegmenterOutput
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_cgrseg import SIZE_DIVISOR, CGRSegConfig, EfficientFormerV2Config
@@ -160,7 +161,9 @@ class SpatialFeatureReconstruction(nn.Module):
     def __init__(self, config: CGRSegConfig, channels: list[int]):
         super().__init__()
         self.calibrations = nn.ModuleList(
-            RectangularSelfCalibrationModule(config, num_channels) if config.use_rcm_in_reconstruction else nn.Identity()
+            RectangularSelfCalibrationModule(config, num_channels)
+            if config.use_rcm_in_reconstruction
+            else nn.Identity()
             for num_channels in channels
         )
         self.fusions = nn.ModuleList(ContextFusion(config, num_channels) for num_channels in channels)
@@ -171,10 +174,10 @@ class SpatialFeatureReconstruction(nn.Module):
 
     def forward(self, features: list[torch.Tensor], contexts: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Features of strides 8, 16 and 32 and their contexts to (batch, D, height/8, width/8)."""
-        last = len(features) - 1
+        reconstructed = None
         for scale in reversed(range(len(features))):
             hidden_states = features[scale]
-            if scale < last:
+            if reconstructed is not None:
                 # A 1×1 convolution and bilinear upsampling may change places: at the coarse size it costs a quarter.
                 coarse = self.lateral_projections[scale](reconstructed)
                 hidden_states = hidden_states + nn.functional.interpolate(
@@ -276,6 +279,7 @@ class CGRSegModel(CGRSegPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "CGRSegModel":
+        """Switch between training and evaluation; frozen batch normalisations stay in evaluation mode."""
         super().train(mode)
         if self.config.freeze_backbone_batch_norm:
             for module in self.backbone.modules():
@@ -301,7 +305,8 @@ class CGRSegModel(CGRSegPreTrainedModel):
                 Return the backbone's attention weights too.
 
         Returns:
-            `BaseModelOutput`: `last_hidden_state` of shape `(batch, D, ceil(height / 8), ceil(width / 8))`.
+            `BaseModelOutput`: `last_hidden_state` of shape `(batch, D, height / 8, width / 8)`, where height and width
+            are those of the input after padding to multiples of 32.
 
         Raises:
             ValueError: If `pixel_values` has other than four dimensions, or the backbone's features have other
@@ -320,7 +325,7 @@ class CGRSegModel(CGRSegPreTrainedModel):
             self._check_strides(padded, features)
         hidden_states = self.reconstruction(features, self.pyramid_context(features))
         return BaseModelOutput(
-            last_hidden_state=crop_to_image(hidden_states, pixel_values),
+            last_hidden_state=hidden_states,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
@@ -329,9 +334,9 @@ class CGRSegModel(CGRSegPreTrainedModel):
         sizes = [tuple(feature.shape[-2:]) for feature in features]
         if sizes != [tuple(length // stride for length in padded.shape[-2:]) for stride in FEATURE_STRIDES]:
             raise ValueError(
-                f"The backbone made features of height and width {sizes} from {tuple(padded.shape[-2:])} pixels; CGRSeg "
-                f"needs strides {FEATURE_STRIDES}: choose other out_features or out_indices in its configuration "
-                f"(now {getattr(self.backbone, 'out_features', None)})."
+                f"The backbone made features of height and width {sizes} from {tuple(padded.shape[-2:])} pixels; "
+                f"CGRSeg needs strides {FEATURE_STRIDES}: choose other out_features or out_indices in backbone_config "
+                f"(now {self.backbone.out_features})."
             )
 
 
@@ -393,9 +398,11 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
         ```"""
         if labels is not None:
             self._check_labels(labels)
-        padded = pad_to_size_divisor(pixel_values)
         outputs = self.cgrseg(
-            padded, output_hidden_states=output_hidden_states, output_attentions=output_attentions, return_dict=True
+            pixel_values,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
         )
         padded_logits = self.head(outputs.last_hidden_state)
 
@@ -448,15 +455,25 @@ def pad_to_size_divisor(pixel_values: torch.Tensor) -> torch.Tensor:
             "for a single image, use pixel_values[None]."
         )
     height, width = pixel_values.shape[-2:]
-    return nn.functional.pad(pixel_values, (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR))
+    # Written so that torch.export can tell that the padded sizes are no smaller than 32.
+    bottom, right = (
+        SIZE_DIVISOR * ((length + SIZE_DIVISOR - 1) // SIZE_DIVISOR) - length for length in (height, width)
+    )
+    return nn.functional.pad(pixel_values, (0, right, 0, bottom))
 
 
-def crop_to_image(features: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Crop features of stride 8 to the positions that hold a pixel of the unpadded image."""
-    height, width = pixel_values.shape[-2:]
-    rows, columns = -(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE)
-    return features[..., :rows, :columns]
+def crop_to_image(logits: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Crop logits to the positions that hold a pixel of the unpadded (batch, channels, height, width) image."""
+    rows, columns = ((length + LOGITS_STRIDE - 1) // LOGITS_STRIDE for length in pixel_values.shape[-2:])
+    if torch.compiler.is_exporting():
+        # torch.export cannot prove that a slice ends inside the tensor, and would tie the graph to multiples of 32.
+        logits = logits.index_select(-2, torch.arange(rows, device=logits.device))
+        return logits.index_select(-1, torch.arange(columns, device=logits.device))
+    return logits[..., :rows, :columns]
 
+
+# The image segmentation pipeline looks for the class's name here, and logs an error where it does not find it.
+MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES[CGRSegConfig.model_type] = CGRSegForSemanticSegmentation.__name__
 
 __all__ = [
     "CGRSegForSemanticSegmentation",

@@ -148,9 +148,9 @@ class EfficientFormerV2PositionBias(nn.Module):
         fixed_size = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
         if fixed_size and (num_queries, num_keys) == (num_grid_queries, num_grid_keys):
             return bias
-        return nn.functional.interpolate(
-            bias[None], size=(num_queries, num_keys), mode="bicubic", align_corners=False
-        )[0]
+        return nn.functional.interpolate(bias[None], size=(num_queries, num_keys), mode="bicubic", align_corners=False)[
+            0
+        ]
 
 
 def position_distances(grid_size: int, query_stride: int, device: torch.device | None = None) -> torch.Tensor:
@@ -383,7 +383,7 @@ class EfficientFormerV2PreTrainedModel(PreTrainedModel):
 
 
 def initialize_convolution_or_scale(module: nn.Module) -> None:
-    """PyTorch's own fan-in scaled initialisation, as the reference has; a fixed deviation starves 3×3 depthwise ones."""
+    """PyTorch's own fan-in scaled initialisation, as the reference has; a fixed deviation starves depthwise ones."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         init.kaiming_uniform_(module.weight, a=math.sqrt(5))
         if module.bias is not None:
@@ -411,15 +411,15 @@ def checkpoint_with_single_statistics_update(model: nn.Module, checkpointing_fun
 @contextlib.contextmanager
 def batch_norm_statistics_kept(model: nn.Module) -> Iterator[None]:
     """Leave running means, variances and counts of batch normalisations in training mode as they are."""
-    tracking = [module for module in model.modules() if getattr(module, "track_running_stats", False)]
-    tracking = [module for module in tracking if module.training]
-    for module in tracking:
-        module.track_running_stats = False
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms if norm.training]
+    for norm, _, _ in kept:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for module in tracking:
-            module.track_running_stats = True
+        for norm, momentum, num_batches_tracked in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, num_batches_tracked
 
 
 class EfficientFormerV2Backbone(BackboneMixin, EfficientFormerV2PreTrainedModel):

@@ -7,9 +7,7 @@ import torch
 LOGITS_STRIDE = 8
 
 
-def resize_logits(
-    logits: torch.Tensor, image_size: tuple[int, int], target_size: tuple[int, int]
-) -> torch.Tensor:
+def resize_logits(logits: torch.Tensor, image_size: tuple[int, int], target_size: tuple[int, int]) -> torch.Tensor:
     """
     Resize class scores to an image's size in one bilinear step that never looks at padding.
 

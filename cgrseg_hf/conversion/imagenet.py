@@ -83,7 +83,9 @@ def load_imagenet_backbone(
     name = "the state dict" if isinstance(source, Mapping) else str(source)
     state_dict = find_state_dict(read_checkpoint(_locate(source)), "model", "state_dict")
     state_dict = {_plain_name(key): tensor for key, tensor in state_dict.items()}
-    naming, rules = ("timm", TIMM_BACKBONE) if "stem.conv1.conv.weight" in state_dict else ("official", OFFICIAL_BACKBONE)
+    naming, rules = (
+        ("timm", TIMM_BACKBONE) if "stem.conv1.conv.weight" in state_dict else ("official", OFFICIAL_BACKBONE)
+    )
 
     # The bias table in use is made from the ImageNet one below.
     expected = {
@@ -146,9 +148,7 @@ def _plain_name(name: str) -> str:
     return re.sub(r"^stages_(\d)\.", r"stages.\1.", name.removeprefix("backbone."))
 
 
-def _check_fit(
-    state_dict: dict[str, torch.Tensor], expected: dict[str, tuple[str, torch.Tensor]], source: str
-) -> None:
+def _check_fit(state_dict: dict[str, torch.Tensor], expected: dict[str, tuple[str, torch.Tensor]], source: str) -> None:
     missing = expected.keys() - state_dict.keys()
     left_over = {name for name in state_dict.keys() - expected.keys() if not _UNUSED_IN_A_BACKBONE.search(name)}
     left_over = {name for name in left_over if not name.endswith(".attention_biases_seg")}

@@ -98,9 +98,7 @@ def _without_ema(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return {name.removeprefix("ema_"): tensor for name, tensor in state_dict.items()}
 
 
-def _to_ours(
-    state_dict: dict[str, torch.Tensor], model: CGRSegForSemanticSegmentation
-) -> dict[str, torch.Tensor]:
+def _to_ours(state_dict: dict[str, torch.Tensor], model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]:
     """The checkpoint's tensors under our names and in our shapes, all accounted for."""
     expected = {official_name(name): (name, tensor) for name, tensor in model.state_dict().items()}
     indices = _index_tensors(model)

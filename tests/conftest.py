@@ -1,0 +1,65 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What several test files use."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cgrseg_hf import CGRSegConfig
+from cgrseg_hf.modeling_efficientformerv2 import position_distances
+
+FIXTURES = Path(__file__).parent / "fixtures"
+sys.path.append(str(FIXTURES / "parity"))
+
+import fill  # noqa: E402  (the rule by which the reference's weights and inputs were made)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., CGRSegConfig]:
+    """Make the configuration of a model with every part of CGRSeg, each as small as can be."""
+
+    def make(num_labels: int = 5, **overrides) -> CGRSegConfig:
+        settings = {"decoder_hidden_size": 16, "num_pyramid_blocks": 1, "num_labels": num_labels, **overrides}
+        settings["backbone_config"] = {
+            "hidden_sizes": [16, 16, 32, 32],
+            "depths": [1, 1, 2, 2],
+            "num_attention_blocks": 1,
+            "num_attention_heads": 2,
+            "attention_key_size": 8,
+            "downsample_attention_key_size": 4,
+            "mlp_expansion_ratios": 2,
+            **overrides.get("backbone_config", {}),
+        }
+        return CGRSegConfig(**settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def official_state_dict() -> Callable[[str], dict[str, torch.Tensor]]:
+    """Make a checkpoint of the reference code in one of the sizes, `t`, `b` or `l`, with the rule's weights."""
+
+    def make(size: str) -> dict[str, torch.Tensor]:
+        shapes = json.loads((FIXTURES / "parity" / f"official_state_dict_{size}.json").read_text())
+        generator = torch.Generator().manual_seed(0)
+        state_dict = {}
+        for name, shape in shapes.items():
+            values = fill.fill(name, tuple(shape))
+            if values is not None:
+                state_dict[name] = torch.from_numpy(np.asarray(values))
+            elif name.endswith("num_batches_tracked"):
+                state_dict[name] = torch.tensor(len(state_dict))
+            elif name.endswith("attention_biases"):  # carried along, never used
+                state_dict[name] = torch.randn(shape, generator=generator)
+            else:
+                num_queries, num_keys = shape
+                query_stride = round((num_keys / num_queries) ** 0.5)
+                state_dict[name] = position_distances(round(num_queries**0.5), query_stride)
+        return state_dict
+
+    return make

@@ -1,0 +1,59 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The backbone on its own."""
+
+import torch
+from transformers import AutoBackbone
+
+from cgrseg_hf import EfficientFormerV2Backbone
+from cgrseg_hf.modeling_efficientformerv2 import DropPath, EfficientFormerV2PositionBias, position_distances
+
+
+def test_chosen_features_have_their_strides(tiny_config):
+    config = tiny_config(backbone_config={"out_features": ["stem", "stage2", "stage4"]}).backbone_config
+    backbone = AutoBackbone.from_config(config).eval()
+    assert type(backbone) is EfficientFormerV2Backbone
+    with torch.no_grad():
+        features = backbone(torch.randn(2, 3, 64, 96)).feature_maps
+    assert [tuple(feature.shape) for feature in features] == [(2, 16, 16, 24), (2, 16, 8, 12), (2, 32, 2, 3)]
+    assert backbone.channels == [16, 16, 32]
+
+
+def test_distances_are_numbered_as_a_walk_first_meets_them():
+    for grid_size, stride in [(3, 1), (2, 2), (4, 2)]:
+        numbers: dict[tuple[int, int], int] = {}
+        side = grid_size * stride
+        walk = [
+            numbers.setdefault((abs(y * stride - v), abs(x * stride - u)), len(numbers))
+            for y in range(grid_size)
+            for x in range(grid_size)
+            for v in range(side)
+            for u in range(side)
+        ]
+        assert position_distances(grid_size, stride).flatten().tolist() == walk
+
+
+def test_position_bias_is_resized_as_a_picture():
+    bias = EfficientFormerV2PositionBias(num_heads=2, grid_size=4, query_stride=2)
+    torch.nn.init.normal_(bias.table)
+    laid_out = bias(16, 64)
+    expected = torch.nn.functional.interpolate(laid_out[None], size=(6, 24), mode="bicubic", align_corners=False)[0]
+    torch.testing.assert_close(bias(6, 24), expected)
+
+
+def test_drop_path_keeps_the_mean_and_drops_whole_images():
+    torch.manual_seed(0)
+    drop_path = DropPath(0.25)
+    dropped = drop_path.train()(torch.ones(4000, 2, 1, 1))
+    assert (dropped[:, 0] == dropped[:, 1]).all()
+    assert abs(dropped.mean().item() - 1) < 0.05
+    assert torch.equal(drop_path.eval()(dropped), dropped)
+
+
+def test_drop_path_grows_linearly(tiny_config):
+    config = tiny_config(backbone_config={"drop_path_rate": 0.5}).backbone_config
+    rates = [
+        round(module.drop_probability, 6)
+        for module in EfficientFormerV2Backbone(config).modules()
+        if isinstance(module, DropPath)
+    ]
+    assert rates == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
