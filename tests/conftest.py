@@ -2,12 +2,18 @@
 """What several test files use."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Tiny models gain nothing from a second thread, and on a busy machine threads that wait for each other cost minutes.
+# Set before torch reads it, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from cgrseg_hf import CGRSegConfig

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Check the style and run the tests: bash scripts/test.sh [pytest's own arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh test,train
+.venv/bin/ruff check .
+.venv/bin/ruff format --check --quiet .
+exec .venv/bin/python -m pytest "$@"
