@@ -87,6 +87,11 @@ class EfficientFormerV2Config(BackboneConfigMixin, PreTrainedConfig):
         )
         super().__post_init__(**kwargs)
 
+    @property
+    def num_stages(self) -> int:
+        """Number of stages, against which transformers resolves negative indices of hidden states."""
+        return len(self.depths)
+
     def validate_architecture(self):
         """Check the fields against each other; every message names the field, its value and the remedy."""
         if len(self.depths) != 4 or len(self.hidden_sizes) != 4:

@@ -247,12 +247,19 @@ class CGRSegPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         initialize_convolution_or_scale(module)
-        if isinstance(module, DynamicPrototypeGuidedHead):
-            init.normal_(module.classifier.weight, std=self.config.classifier_initializer_range)
-            init.zeros_(module.classifier.bias)
-            if module.use_prototype:
-                init.zeros_(module.gate_projection.weight)
-                init.zeros_(module.gate_projection.bias)
+        # By identity: transformers shows this method no module that has no parameters of its own, such as the head.
+        head = getattr(self, "head", None)
+        if module is getattr(head, "classifier", None):
+            init.normal_(module.weight, std=self.config.classifier_initializer_range)
+            init.zeros_(module.bias)
+        elif module is getattr(head, "gate_projection", None):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers guesses from this file's text, and takes the rectangular attention for its own kind.
+        return True
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable = torch.utils.checkpoint.checkpoint, **kwargs
@@ -291,14 +298,16 @@ class CGRSegModel(CGRSegPreTrainedModel):
     def forward(
         self,
         pixel_values: torch.Tensor,
+        image_sizes: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
     ) -> BaseModelOutput:
         r"""
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`):
                 Normalised pixels of any size from 1×1 on.
+            image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*):
+                Not used; taken so that the image processor's batch can be passed on whole.
             output_hidden_states (`bool`, *optional*):
                 Return the backbone's stem output and stage outputs too.
             output_attentions (`bool`, *optional*):
@@ -359,7 +368,6 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
         image_sizes: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
     ) -> CGRSegSemanticSegmenterOutput:
         r"""
         Args:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.backbone_utils import BackboneMixin, filter_output_hidden_states
+from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -360,7 +360,7 @@ class EfficientFormerV2PreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _can_compile_fullgraph = True
     _can_record_outputs = {
-        "hidden_states": EfficientFormerV2Stage,
+        "hidden_states": OutputRecorder(EfficientFormerV2Stage, num_hidden_layers_key="num_stages"),
         "attentions": [
             OutputRecorder(EfficientFormerV2DownsampleAttention, index=1),
             OutputRecorder(EfficientFormerV2Attention, index=1),
@@ -374,6 +374,11 @@ class EfficientFormerV2PreTrainedModel(PreTrainedModel):
         if isinstance(module, EfficientFormerV2PositionBias):
             init.zeros_(module.table)
             init.zeros_(module.imagenet_table)
+
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        # transformers guesses from this file's text; the attention reads its configuration in every call.
+        return True
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable = torch.utils.checkpoint.checkpoint, **kwargs
@@ -442,14 +447,12 @@ class EfficientFormerV2Backbone(BackboneMixin, EfficientFormerV2PreTrainedModel)
         )
         self.post_init()
 
-    @filter_output_hidden_states
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
     ) -> BackboneOutput:
         r"""
         Args:

@@ -5,10 +5,11 @@ import copy
 
 import pytest
 import torch
+from PIL import Image
 from torch.export import Dim
 from transformers import AutoModel, AutoModelForSemanticSegmentation, ConvNextV2Config, ResNetConfig, TimmBackboneConfig
 
-from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegModel
+from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegModel
 from cgrseg_hf.modeling_cgrseg import StripConvolution
 
 
@@ -55,9 +56,11 @@ def test_results_do_not_depend_on_the_batch(model):
 
 
 def test_base_model_has_stride_eight(tiny_config):
+    model = CGRSegModel(tiny_config()).eval()
+    batch = CGRSegImageProcessor(do_resize=False)(Image.new("RGB", (96, 60)), return_tensors="pt")
     with torch.no_grad():
-        features = CGRSegModel(tiny_config()).eval()(torch.randn(2, 3, 64, 96)).last_hidden_state
-    assert features.shape == (2, 16, 8, 12)
+        assert model(**batch).last_hidden_state.shape == (1, 16, 8, 12)
+        assert model(torch.randn(1, 3, 50, 70)).last_hidden_state.shape == (1, 16, 8, 12)  # of the padded input
 
 
 def test_hidden_states_and_attentions(model):
@@ -77,6 +80,7 @@ def test_eager_attention_equals_fused(model, tmp_path):
     model.save_pretrained(tmp_path)
     eager = CGRSegForSemanticSegmentation.from_pretrained(tmp_path, attn_implementation="eager")
     assert eager.cgrseg.backbone.config._attn_implementation == "eager"
+    assert model.cgrseg.backbone.config._attn_implementation == "sdpa"
     pixel_values = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         torch.testing.assert_close(model(pixel_values).logits, eager(pixel_values).logits, rtol=0, atol=1e-5)
@@ -262,10 +266,23 @@ def test_auto_classes_load_what_was_saved(model, tmp_path):
         )
 
 
+def assert_fresh(classifier: torch.nn.Conv2d) -> None:
+    assert not classifier.bias.any()
+    assert 0.005 < classifier.weight.std() < 0.02
+
+
+def test_initial_head(tiny_config):
+    head = CGRSegForSemanticSegmentation(tiny_config(num_labels=19)).head
+    assert_fresh(head.classifier)
+    assert not head.gate_projection.weight.any() and not head.gate_projection.bias.any()
+
+
 def test_another_number_of_classes_keeps_the_rest(model, tmp_path):
     model.save_pretrained(tmp_path)
     other = CGRSegForSemanticSegmentation.from_pretrained(tmp_path, num_labels=9, ignore_mismatched_sizes=True)
     assert other.head.classifier.weight.shape == (9, 16, 1, 1)
+    assert_fresh(other.head.classifier)
+    torch.testing.assert_close(other.head.class_score.state_dict(), model.head.class_score.state_dict())
     torch.testing.assert_close(other.cgrseg.state_dict(), model.cgrseg.state_dict())
 
 

@@ -16,6 +16,7 @@ def test_chosen_features_have_their_strides(tiny_config):
         features = backbone(torch.randn(2, 3, 64, 96)).feature_maps
     assert [tuple(feature.shape) for feature in features] == [(2, 16, 16, 24), (2, 16, 8, 12), (2, 32, 2, 3)]
     assert backbone.channels == [16, 16, 32]
+    assert len(backbone(torch.randn(1, 3, 32, 32), return_dict=False)) == 1
 
 
 def test_distances_are_numbered_as_a_walk_first_meets_them():
