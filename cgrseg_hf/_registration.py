@@ -61,41 +61,47 @@ class _RegistrationFinder(importlib.abc.MetaPathFinder):
     """Finds the modules above where they are, and has the registration follow their import."""
 
     def __init__(self) -> None:
-        self.pending = dict(_STEPS)
+        self.due = {name for name in _STEPS if name in sys.modules}
         self.executing: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self.pending and fullname not in _OWN_MODULES:
+        if fullname not in _STEPS and fullname not in _OWN_MODULES:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
             return None
-        execute = spec.loader.exec_module
+        loader = spec.loader
 
         def execute_and_register(module: ModuleType) -> None:
+            del loader.exec_module  # back to the loader's own
             self.executing.add(fullname)
             try:
-                execute(module)
+                loader.exec_module(module)
             finally:
                 self.executing.discard(fullname)
+            if fullname in _STEPS:
+                self.due.add(fullname)
             self.register()
 
-        spec.loader.exec_module = execute_and_register
+        loader.exec_module = execute_and_register
         return spec
 
     def register(self) -> None:
         """Take the steps whose auto module is there, unless one of our modules is only half there."""
-        if self.executing & _OWN_MODULES:
-            return
-        for name in list(self.pending):
-            if name in sys.modules and name not in self.executing and name in self.pending:
-                self.pending.pop(name)()
+        while self.due and not self.executing & _OWN_MODULES:
+            name = self.due.pop()
+            try:
+                _STEPS[name]()
+            except BaseException:
+                self.due.add(name)
+                raise
 
 
 def register_when_imported() -> None:
     """Register with the auto modules that are imported, and with the others as soon as they will be."""
-    finder = _RegistrationFinder()
-    sys.meta_path.insert(0, finder)
-    finder.register()
+    if not any(isinstance(finder, _RegistrationFinder) for finder in sys.meta_path):
+        finder = _RegistrationFinder()
+        sys.meta_path.insert(0, finder)
+        finder.register()

@@ -73,7 +73,7 @@ class EfficientFormerV2Config(BackboneConfigMixin, PreTrainedConfig):
     hidden_act: str = "gelu"
     drop_path_rate: float | int = 0.0
     layer_scale_init_value: float | int = 1e-5
-    batch_norm_eps: float = 1e-5
+    batch_norm_eps: float | int = 1e-5
     _out_features: list[str] | None = None
     _out_indices: list[int] | None = None
 
@@ -113,8 +113,17 @@ class EfficientFormerV2Config(BackboneConfigMixin, PreTrainedConfig):
                 f"num_attention_blocks={self.num_attention_blocks} must lie between 0 and the smaller of the last two "
                 f"depths={self.depths}: use a value from 0 to {min(self.depths[2:])}."
             )
+        if len(self.mlp_expansion_ratios) != 4:
+            raise ValueError(
+                f"mlp_expansion_ratios={self.mlp_expansion_ratios} must have an entry for each of the four stages, or "
+                "be one number for all."
+            )
         for stage, (ratios, depth) in enumerate(zip(self.mlp_expansion_ratios, self.depths), start=1):
-            if len(ratios) != depth or any(not isinstance(ratio, int | float) or ratio <= 0 for ratio in ratios):
+            if (
+                not isinstance(ratios, list)
+                or len(ratios) != depth
+                or not all(isinstance(ratio, int | float) and ratio > 0 for ratio in ratios)
+            ):
                 raise ValueError(
                     f"mlp_expansion_ratios={ratios} of stage {stage} does not fit its depths entry {depth}: "
                     f"give {depth} positive numbers, or one number for the whole stage."
@@ -207,10 +216,10 @@ class CGRSegConfig(PreTrainedConfig):
     mlp_ratio: float | int = 2
     hidden_act: str = "gelu"
     layer_scale_init_value: float | int = 1e-6
-    batch_norm_eps: float = 1e-5
-    layer_norm_eps: float = 1e-5
+    batch_norm_eps: float | int = 1e-5
+    layer_norm_eps: float | int = 1e-5
     classifier_dropout_prob: float | int = 0.1
-    classifier_initializer_range: float = 0.01
+    classifier_initializer_range: float | int = 0.01
     use_rcm_in_pyramid_context: bool = True
     use_rcm_in_reconstruction: bool = True
     use_dynamic_prototype_head: bool = True
@@ -230,6 +239,8 @@ class CGRSegConfig(PreTrainedConfig):
             },
         )
         super().__post_init__(**kwargs)
+        if self.label2id is None:
+            self.label2id = {name: index for index, name in self.id2label.items()}
 
     def validate_architecture(self):
         """Check the fields against each other; every message names the field, its value and the remedy."""
@@ -238,9 +249,15 @@ class CGRSegConfig(PreTrainedConfig):
             if value < 1 or value % 2 == 0:
                 raise ValueError(f"{name}={value} must be odd and positive: use {max(value, 2) // 2 * 2 + 1}.")
         _check_at_least_one(self, "decoder_hidden_size", "num_pyramid_blocks")
-        if self.mlp_ratio <= 0:
+        if not self.mlp_ratio > 0:
             raise ValueError(f"mlp_ratio={self.mlp_ratio} must be positive: the paper's value is 2.")
         _check_probability(self, "classifier_dropout_prob")
+        if 0 <= self.semantic_loss_ignore_index < self.num_labels:
+            raise ValueError(
+                f"semantic_loss_ignore_index={self.semantic_loss_ignore_index} is also the number of one of the "
+                f"num_labels={self.num_labels} classes, which would never be trained: use a label that is no class, "
+                "for instance -100."
+            )
         super().validate_architecture()
 
     @classmethod
@@ -253,9 +270,9 @@ class CGRSegConfig(PreTrainedConfig):
                 `"t"`, `"b"` or `"l"` for the paper's CGRSeg-T, -B and -L (table 1), or `"xs"` for a smaller one on
                 EfficientFormerV2-S0 that follows the same design.
             **overrides:
-                Fields to set otherwise. A `backbone_config` dictionary without `model_type` changes single fields of
-                the preset's backbone; one with it, or a configuration, replaces the backbone. Unless `num_labels` or
-                `id2label` says otherwise there are 150 classes, as in ADE20K.
+                Fields to set otherwise. A `backbone_config` dictionary changes single fields of the preset's backbone;
+                one that names another `model_type`, or a configuration, replaces it. Unless `num_labels` or `id2label`
+                says otherwise there are 150 classes, as in ADE20K.
 
         Returns:
             `CGRSegConfig`: the configuration.
@@ -270,11 +287,11 @@ class CGRSegConfig(PreTrainedConfig):
         ```"""
         if preset not in PRESETS:
             raise ValueError(f"Unknown preset={preset!r}: use one of {', '.join(map(repr, PRESETS))}.")
-        _check_override_names(cls, overrides)
+        check_override_names(cls, overrides)
         settings = copy.deepcopy(PRESETS[preset])
-        backbone = overrides.pop("backbone_config", {})
-        if isinstance(backbone, dict) and "model_type" not in backbone:
-            _check_override_names(EfficientFormerV2Config, backbone)
+        backbone = overrides.pop("backbone_config", None) or {}
+        if isinstance(backbone, dict) and backbone.get("model_type") in (None, EfficientFormerV2Config.model_type):
+            check_override_names(EfficientFormerV2Config, backbone)
             backbone = {**settings["backbone_config"], **backbone}
         if not {"num_labels", "id2label"} & overrides.keys():
             settings["num_labels"] = 150
@@ -282,15 +299,11 @@ class CGRSegConfig(PreTrainedConfig):
 
 
 def _expand_ratios(ratios: Any, depths: list[int]) -> list[list]:
-    """One list of ratios a stage, from one number for all or a number or a list for each stage."""
+    """One list of ratios a stage, from one number for all or a number or a list for each stage; checked later."""
     if isinstance(ratios, int | float):
         ratios = [ratios] * len(depths)
-    if len(ratios) != len(depths):
-        raise ValueError(
-            f"mlp_expansion_ratios={ratios} has {len(ratios)} entries for {len(depths)} stages: give one a stage, or "
-            "one number for all."
-        )
-    return [[ratio] * depth if isinstance(ratio, int | float) else list(ratio) for ratio, depth in zip(ratios, depths)]
+    ratios = [list(ratio) if isinstance(ratio, tuple) else ratio for ratio in ratios]
+    return [[ratio] * depth if isinstance(ratio, int | float) else ratio for ratio, depth in zip(ratios, depths)]
 
 
 def _resolve_backbone_config(backbone_config: dict | PreTrainedConfig | None) -> PreTrainedConfig:
@@ -337,10 +350,10 @@ def _check_probability(config: PreTrainedConfig, name: str) -> None:
         raise ValueError(f"{name}={getattr(config, name)} is no probability: use a value from 0 up to, not with, 1.")
 
 
-def _check_override_names(config_class: type[PreTrainedConfig], overrides: dict) -> None:
+def check_override_names(config_class: type[PreTrainedConfig], overrides: dict) -> None:
     """Refuse names that are no field of the class: PreTrainedConfig would take them as new attributes."""
     known = {field.name for field in fields(config_class)}
-    known |= {"num_labels", "out_features", "out_indices", "output_attentions", "attn_implementation"}
+    known |= {"num_labels", "model_type", "out_features", "out_indices", "output_attentions", "attn_implementation"}
     for name in sorted(overrides.keys() - known):
         if config_class.model_type == CGRSegConfig.model_type and name in EfficientFormerV2Config.__dataclass_fields__:
             hint = f"it is a field of the backbone: pass backbone_config={{{name!r}: {overrides[name]!r}}}"

@@ -5,6 +5,7 @@ The two classes differ in what they need and hand out: `CGRSegImageProcessor` ne
 gives tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,13 +23,18 @@ from transformers.image_utils import (
     ImageInput,
     PILImageResampling,
     SizeDict,
+    infer_channel_dimension_format,
     is_valid_image,
     load_image,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.utils import logging
 
 from .post_processing_cgrseg import LOGITS_STRIDE, resize_logits
 
+logger = logging.get_logger(__name__)
+
+_FLOATING = (np.float16, np.float32, np.float64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTERPOLATION_MODES = {
     PILImageResampling.NEAREST: "nearest-exact",
     PILImageResampling.BILINEAR: "bilinear",
@@ -97,10 +103,11 @@ class CGRSegImageProcessingMixin:
             images (`ImageInput`):
                 A picture or several, of any sizes: paths, PIL images, arrays or tensors, or one array of frames
                 `(frames, height, width, channels)`. PIL images and files come out as a person sees them: rotated as
-                their EXIF says, transparency on white, grey, palette, CMYK and 16-bit pictures as RGB.
+                their EXIF says, transparency on white, grey, palette, CMYK and 16-bit pictures as RGB. Floating
+                values are taken for 0 to 255 unless `do_rescale=False`.
             segmentation_maps (`ImageInput`, *optional*):
-                As many label maps, of the pictures' heights and widths: PIL images (of their palette, the ids count),
-                arrays or tensors `(height, width)`.
+                As many label maps, of the pictures' heights and widths as a person sees them: PIL images (of their
+                palette, the ids count), arrays or tensors `(height, width)` of whole numbers.
             **kwargs ([`CGRSegImageProcessorKwargs`], *optional*):
                 Settings for this call only. `size` is `{"shortest_edge", "longest_edge"}` for the largest size that
                 fits within both and keeps the ratio, or `{"height", "width"}`.
@@ -112,7 +119,8 @@ class CGRSegImageProcessingMixin:
             with `ignore_index`.
 
         Raises:
-            ValueError: If a label map does not fit its picture or holds labels that do not exist.
+            ValueError: If a label map does not fit its picture, or holds fractions, negative labels, or, with
+                `num_labels`, labels that do not exist.
         """
         return super().preprocess(images, segmentation_maps, **kwargs)
 
@@ -120,9 +128,9 @@ class CGRSegImageProcessingMixin:
         """Open paths and URLs as PIL images; leave everything else as it is."""
         if isinstance(image_url_or_urls, list | tuple):
             return [self.fetch_images(item) for item in image_url_or_urls]
-        if isinstance(image_url_or_urls, str):
-            if image_url_or_urls.startswith(("http://", "https://", "data:")):
-                return load_image(image_url_or_urls)
+        if isinstance(image_url_or_urls, str) and image_url_or_urls.startswith(("http://", "https://", "data:")):
+            return load_image(image_url_or_urls)
+        if isinstance(image_url_or_urls, str | os.PathLike):
             return Image.open(image_url_or_urls)
         if is_valid_image(image_url_or_urls):
             return image_url_or_urls
@@ -132,7 +140,7 @@ class CGRSegImageProcessingMixin:
         )
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
-        return flatten_images(self.fetch_images(images), batch_ndim=4)
+        return flatten_images(self.fetch_images(images))
 
     def process_image(
         self,
@@ -140,6 +148,7 @@ class CGRSegImageProcessingMixin:
         do_convert_rgb: bool | None = None,
         input_data_format: str | ChannelDimension | None = None,
         num_channels: int = 3,
+        do_rescale: bool | None = None,
         **kwargs,
     ):
         """One picture in the backend's own type, (channels, height, width)."""
@@ -153,8 +162,18 @@ class CGRSegImageProcessingMixin:
                 input_data_format = ChannelDimension.LAST
         if image.dtype in (np.uint16, torch.uint16):
             image = to_eight_bits(image)
+        elif image.dtype in (np.bool_, torch.bool):
+            image = image * np.uint8(255)
+        elif image.dtype in _FLOATING and do_rescale and image.max() <= 1:
+            logger.warning_once(
+                "An image of floating values from 0 to 1 is rescaled once more, since values up to 255 are expected: "
+                "pass do_rescale=False."
+            )
+        if input_data_format is None:
+            input_data_format = infer_channel_dimension_format(image, num_channels=(1, 3, 4, num_channels))
         # An array with as many channels as there are means is data to be used as it is, such as four bands.
-        do_convert_rgb = do_convert_rgb and num_channels not in (image.shape[0], image.shape[-1])
+        channel_axis = 0 if input_data_format == ChannelDimension.FIRST else -1
+        do_convert_rgb = do_convert_rgb and image.shape[channel_axis] != num_channels
         return super().process_image(
             image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, **kwargs
         )
@@ -176,6 +195,7 @@ class CGRSegImageProcessingMixin:
             do_convert_rgb=do_convert_rgb,
             input_data_format=input_data_format,
             num_channels=len(image_mean) if isinstance(image_mean, Sequence) else 3,
+            do_rescale=kwargs["do_rescale"],
             **device_kwargs,
         )
         images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(image) for image in images]
@@ -197,19 +217,22 @@ class CGRSegImageProcessingMixin:
         **kwargs,
     ) -> list[torch.Tensor]:
         """Label maps (height, width), int64, with the model's own ids."""
-        maps = flatten_images(self.fetch_images(segmentation_maps), batch_ndim=3)
+        maps = self.fetch_images(segmentation_maps)
+        if not isinstance(maps, list):
+            # One array for one picture is its map, whatever its shape; for several, it holds a map for each.
+            maps = [maps] if len(images) == 1 or isinstance(maps, Image.Image) else list(maps)
         if len(maps) != len(images):
             raise ValueError(f"There are {len(images)} images but {len(maps)} segmentation maps: pass one for each.")
         label_maps = []
         for index, (label_map, image) in enumerate(zip(maps, images)):
-            label_map = label_map_to_tensor(label_map, index)
+            label_map = label_map_to_tensor(label_map, index, ignore_index)
             if label_map.shape != image.shape[-2:]:
                 raise ValueError(
                     f"Image {index} has height and width {tuple(image.shape[-2:])} but its segmentation map "
                     f"{tuple(label_map.shape)}: they must be equal."
                 )
             if do_reduce_labels:
-                label_map = reduce_labels(label_map, ignore_index)
+                label_map = reduce_labels(label_map, index, ignore_index)
             if num_labels is not None:
                 check_labels(label_map, index, num_labels, ignore_index)
             label_maps.append(label_map)
@@ -265,8 +288,9 @@ class CGRSegImageProcessingMixin:
             outputs ([`CGRSegSemanticSegmenterOutput`]):
                 The model's output. If it has no `image_sizes`, its whole input is taken for picture.
             target_sizes (`list[tuple[int, int]]` or `torch.Tensor` of shape `(batch, 2)`, *optional*):
-                Height and width of each map, usually those of the original pictures. By default the maps keep the
-                logits' resolution, an eighth of the model's input.
+                Height and width of each map, usually those of the original pictures as a person sees them (see
+                `PIL.ImageOps.exif_transpose`). By default the maps keep the logits' resolution, an eighth of the
+                model's input.
             return_segmentation_scores (`bool`, *optional*, defaults to `False`):
                 Whether to return the class scores too.
 
@@ -334,26 +358,24 @@ class CGRSegImageProcessorPil(CGRSegImageProcessingMixin, PilBackend):
     """
 
 
-def flatten_images(images: Any, batch_ndim: int) -> list:
-    """Pictures out of nested lists and out of arrays that hold several, which have `batch_ndim` dimensions."""
-    if isinstance(images, list | tuple):
-        return [image for item in images for image in flatten_images(item, batch_ndim)]
-    if isinstance(images, Image.Image):
+def flatten_images(images: Any) -> list:
+    """Pictures out of nested lists and out of arrays of four dimensions, which hold several."""
+    if isinstance(images, list):
+        return [image for item in images for image in flatten_images(item)]
+    if isinstance(images, Image.Image) or images.ndim in (2, 3):
         return [images]
-    if images.ndim == batch_ndim:
+    if images.ndim == 4:
         return list(images)
-    if 2 <= images.ndim < batch_ndim:
-        return [images]
-    raise ValueError(
-        f"Got an array of shape {tuple(images.shape)}: a picture has 2 or 3 dimensions, a batch of them {batch_ndim}."
-    )
+    raise ValueError(f"Got an array of shape {tuple(images.shape)}: a picture has 2 or 3 dimensions, a batch 4.")
 
 
 def pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
     """A picture as a person sees it, (height, width, channels), uint8."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel, also those that Pillow widens to 32
-        image = Image.fromarray(to_eight_bits(np.asarray(image)))
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow may widen to 32, or 8 in a type too wide
+        values = np.asarray(image)
+        narrow = image.mode == "I" and values.max() <= 255
+        image = Image.fromarray(values.clip(0).astype(np.uint8) if narrow else to_eight_bits(values))
     elif image.mode == "F":
         values = np.asarray(image)
         image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
@@ -368,8 +390,8 @@ def to_eight_bits(image: "np.ndarray | torch.Tensor") -> "np.ndarray | torch.Ten
     return (image.astype(np.float32) / 257).round().clip(0, 255).astype(np.uint8)
 
 
-def label_map_to_tensor(label_map: ImageInput, index: int) -> torch.Tensor:
-    """A label map as a (height, width) tensor of its own, int64."""
+def label_map_to_tensor(label_map: ImageInput, index: int, ignore_index: int) -> torch.Tensor:
+    """A label map as a (height, width) tensor of its own, int64, without fractions and negative labels."""
     if isinstance(label_map, Image.Image):
         if label_map.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise ValueError(
@@ -377,18 +399,31 @@ def label_map_to_tensor(label_map: ImageInput, index: int) -> torch.Tensor:
                 "class ids: convert it to one channel of ids first."
             )
         label_map = np.array(label_map)
-    tensor = torch.as_tensor(np.asarray(label_map).astype(np.int64))
-    if tensor.ndim == 3 and 1 in (tensor.shape[0], tensor.shape[-1]):
-        tensor = tensor.squeeze(0 if tensor.shape[0] == 1 else -1)
-    if tensor.ndim != 2:
+    values = torch.as_tensor(np.array(label_map) if not isinstance(label_map, torch.Tensor) else label_map)
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values.squeeze(0 if values.shape[0] == 1 else -1)
+    if values.ndim != 2:
         raise ValueError(
-            f"Segmentation map {index} has shape {tuple(tensor.shape)}, but (height, width) of class ids is expected."
+            f"Segmentation map {index} has shape {tuple(values.shape)}, but (height, width) of class ids is expected; "
+            "the colours of a picture are no ids."
         )
-    return tensor
+    labels = values.to(torch.int64, copy=True)
+    wrong = (labels != values) | ((labels < 0) & (labels != ignore_index))
+    if wrong.any():
+        raise ValueError(
+            f"Segmentation map {index} holds {values[wrong].unique().tolist()[:10]}, but labels are whole numbers from "
+            f"0 on or the ignored label {ignore_index}."
+        )
+    return labels
 
 
-def reduce_labels(label_map: torch.Tensor, ignore_index: int) -> torch.Tensor:
+def reduce_labels(label_map: torch.Tensor, index: int, ignore_index: int) -> torch.Tensor:
     """Label 0 becomes the ignored label, which stays as it is, and all others are lowered by one."""
+    if ignore_index >= 0 and (ignore_index == 0 or (label_map == ignore_index + 1).any()):
+        raise ValueError(
+            f"Segmentation map {index}: reducing labels would make a class the ignored label {ignore_index}: set "
+            "ignore_index to a label that is no class, for instance -100, here and in the model's configuration."
+        )
     ignored = (label_map == 0) | (label_map == ignore_index)
     return torch.where(ignored, ignore_index, label_map - 1)
 

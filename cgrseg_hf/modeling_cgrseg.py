@@ -46,8 +46,8 @@ class CGRSegSemanticSegmenterOutput(SemanticSegmenterOutput):
             The backbone's stem output and stage outputs, `(batch, channels, height / stride, width / stride)`.
         attentions (`tuple(torch.Tensor)`, *optional*, returned when `output_attentions=True`):
             The backbone's attention weights, `(batch, heads, queries, keys)`.
-        image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*, returned when it is passed):
-            Height and width of each image in `pixel_values` without its padding, as they came in, for
+        image_sizes (`torch.LongTensor` of shape `(batch, 2)`):
+            Height and width of each image in `pixel_values` without its padding, for
             `post_process_semantic_segmentation`.
     """
 
@@ -239,7 +239,13 @@ class CGRSegPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     # The loss is a mean over pixels: Trainer must divide it by the number of accumulation steps.
     accepts_loss_kwargs = False
-    _no_split_modules = ["EfficientFormerV2Layer", "EfficientFormerV2Downsample", "RectangularSelfCalibrationModule"]
+    _no_split_modules = [
+        "EfficientFormerV2Layer",
+        "EfficientFormerV2Downsample",
+        "PyramidContext",
+        "SpatialFeatureReconstruction",
+        "DynamicPrototypeGuidedHead",
+    ]
     _supports_sdpa = True
     _can_compile_fullgraph = True
 
@@ -284,6 +290,7 @@ class CGRSegModel(CGRSegPreTrainedModel):
         self.pyramid_context = PyramidContext(config, channels)
         self.reconstruction = SpatialFeatureReconstruction(config, channels)
         self.post_init()
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> "CGRSegModel":
         """Switch between training and evaluation; frozen batch normalisations stay in evaluation mode."""
@@ -378,7 +385,7 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
                 width than the pixels' are taken for the same picture at another size.
             image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*):
                 Height and width of each image without its padding, from the image processor; handed on to
-                `post_process_semantic_segmentation`.
+                `post_process_semantic_segmentation`. By default those of `pixel_values`.
             output_hidden_states (`bool`, *optional*):
                 Return the backbone's stem output and stage outputs too.
             output_attentions (`bool`, *optional*):
@@ -414,6 +421,9 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
         )
         padded_logits = self.head(outputs.last_hidden_state)
 
+        if image_sizes is None:
+            batch_size, _, height, width = pixel_values.shape
+            image_sizes = torch.tensor([[height, width]], device=pixel_values.device).expand(batch_size, 2)
         loss = None
         if labels is not None:
             loss = self._loss(padded_logits, labels, image_size=tuple(pixel_values.shape[-2:]))
@@ -441,6 +451,8 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
                 f"num_labels={self.config.num_labels}: a loss over classes needs at least 2. For one kind of object, "
                 "use num_labels=2 with class 0 as the background."
             )
+        if labels.is_floating_point():
+            raise ValueError(f"labels have the type {labels.dtype}: pass whole numbers, such as torch.int64.")
         if labels.device.type != "cpu" or torch.compiler.is_compiling():
             return
         wrong = (labels < 0) | (labels >= self.config.num_labels)

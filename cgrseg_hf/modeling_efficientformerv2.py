@@ -408,9 +408,18 @@ def checkpoint_with_single_statistics_update(model: nn.Module, checkpointing_fun
     settings = getattr(checkpointing_func, "keywords", {})
     if settings.get("use_reentrant", True) or "context_fn" in settings:
         return checkpointing_func
-    return functools.partial(
-        checkpointing_func, context_fn=lambda: (contextlib.nullcontext(), batch_norm_statistics_kept(model))
-    )
+    # Arguments of a partial, unlike a closure's variables, follow the model into a deep copy.
+    return functools.partial(_checkpoint, checkpointing_func, model)
+
+
+def _checkpoint(checkpointing_func: Callable, model: nn.Module, function: Callable, *args, **kwargs):
+    if torch.compiler.is_compiling():  # a compiled graph holds each update once
+        return checkpointing_func(function, *args, **kwargs)
+    return checkpointing_func(function, *args, context_fn=functools.partial(_checkpoint_contexts, model), **kwargs)
+
+
+def _checkpoint_contexts(model: nn.Module) -> tuple[contextlib.AbstractContextManager, ...]:
+    return contextlib.nullcontext(), batch_norm_statistics_kept(model)
 
 
 @contextlib.contextmanager
@@ -418,8 +427,8 @@ def batch_norm_statistics_kept(model: nn.Module) -> Iterator[None]:
     """Leave running means, variances and counts of batch normalisations in training mode as they are."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms if norm.training]
-    for norm, _, _ in kept:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, _, num_batches_tracked in kept:
+        norm.momentum, norm.num_batches_tracked = 0.0, num_batches_tracked.clone()
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ import colorsys
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 # The golden ratio walks around the colour wheel without coming close to where it has just been.
 _HUE_STEP = (5**0.5 - 1) / 2
@@ -30,9 +30,9 @@ def draw_overlay(
 
     Args:
         image (`PIL.Image.Image`):
-            The photo.
+            The photo; it is turned as its EXIF says.
         label_map (`numpy.ndarray` of shape `(height, width)`):
-            Class of each pixel, of the photo's size.
+            Class of each pixel of the photo as a person sees it.
         id2label (`Mapping[int, str]`):
             Names of the classes, such as a model's `config.id2label`.
         opacity (`float`, *optional*, defaults to 0.55):
@@ -47,6 +47,7 @@ def draw_overlay(
     Raises:
         ValueError: If photo and label map differ in size.
     """
+    image = ImageOps.exif_transpose(image)
     label_map = np.asarray(label_map)
     if label_map.shape != (image.height, image.width):
         raise ValueError(

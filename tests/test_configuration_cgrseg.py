@@ -21,11 +21,15 @@ def test_preset_overrides_reach_both_levels():
     assert (config.num_labels, config.num_pyramid_blocks, config.decoder_hidden_size) == (19, 6, 256)
     assert (config.backbone_config.image_size, config.backbone_config.drop_path_rate) == (224, 0.0)
     assert config.backbone_config.depths == [4, 4, 12, 8]
+    for backbone_config in (None, {"model_type": "efficientformerv2", "drop_path_rate": 0.3}):
+        config = CGRSegConfig.from_preset("b", backbone_config=backbone_config)
+        assert config.backbone_config.depths == [4, 4, 12, 8]
 
 
 def test_num_labels_follow_id2label():
     config = CGRSegConfig.from_preset("xs", id2label={0: "road", 1: "sky", 2: "tree"})
     assert config.num_labels == 3
+    assert config.label2id == {"road": 0, "sky": 1, "tree": 2}
 
 
 def test_round_trip_through_a_folder(tmp_path):
@@ -64,6 +68,9 @@ def test_the_callers_backbone_config_is_left_alone():
         ({"loss_normalization": "mean"}, ["loss_normalization", "'valid'"]),
         ({"decoder_hidden_size": "wide"}, ["decoder_hidden_size", "int"]),
         ({"mlp_ratio": 0}, ["mlp_ratio=0"]),
+        ({"num_labels": 300}, ["semantic_loss_ignore_index=255", "num_labels=300", "-100"]),
+        ({"backbone_config": {"depths": [1, 1]}}, ["depths=[1, 1]", "four"]),
+        ({"backbone_config": {"mlp_expansion_ratios": [4, 4, None, 4]}}, ["mlp_expansion_ratios=None", "stage 3"]),
         ({"backbone_config": {"depths": [1, 2, -3, 4]}}, ["depths=[1, 2, -3, 4]", "1 or more"]),
         ({"backbone_config": {"hidden_sizes": [33, 48, 96, 176]}}, ["hidden_sizes[0]=33", "even"]),
         ({"backbone_config": {"hidden_sizes": [32, 48, 96]}}, ["hidden_sizes=[32, 48, 96]", "four"]),

@@ -87,15 +87,16 @@ def test_colour_modes_look_the_same(processor, picture, mode: str):
     assert np.abs(difference).max() <= (3 if mode in ("YCbCr", "HSV") else 0)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16", "I", "F"])
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16", "I", "I narrow", "F"])
 def test_grey_modes_look_the_same(processor, mode: str):
     grey = np.array([[0, 255, 0], [255, 0, 255]], dtype=np.uint8)
     image = {
         "I;16": lambda: Image.fromarray(grey.astype(np.uint16) * 257),
         "I": lambda: Image.fromarray(grey.astype(np.int32) * 257),
+        "I narrow": lambda: Image.fromarray(grey.astype(np.int32)),
         "F": lambda: Image.fromarray(grey.astype(np.float32) / 255),
     }.get(mode, lambda: Image.fromarray(grey).convert(mode))()
-    assert image.mode == mode
+    assert image.mode == mode.split()[0]
     np.testing.assert_array_equal(pixels(processor, image), np.repeat(grey[..., None], 3, axis=2))
 
 
@@ -128,6 +129,8 @@ def test_arrays_and_tensors_of_both_layouts(processor, picture):
         np.testing.assert_array_equal(pixels(processor, image), array)
     np.testing.assert_array_equal(pixels(processor, array[::-1, ::-1]), array[::-1, ::-1])  # negative strides
     np.testing.assert_array_equal(pixels(processor, array[..., 0])[..., 1], array[..., 0])
+    np.testing.assert_array_equal(pixels(processor, array[:3, :, 0])[..., 1], array[:3, :, 0])  # not three channels
+    np.testing.assert_array_equal(pixels(processor, array[..., 0] > 0)[..., 1], (array[..., 0] > 0) * 255)
     with_alpha = np.dstack([array, np.zeros(array.shape[:2], dtype=np.uint8)])
     assert (pixels(processor, with_alpha) == 255).all()
 
@@ -148,9 +151,16 @@ def test_mixed_sizes_share_one_padded_size(processor):
 def test_a_list_may_mix_kinds(processor, picture, tmp_path):
     picture.save(tmp_path / "file.png")
     array = np.asarray(picture)
-    images = [picture, str(tmp_path / "file.png"), array, array.transpose(2, 0, 1), torch.tensor(array)]
+    images = [
+        picture,
+        tmp_path / "file.png",
+        str(tmp_path / "file.png"),
+        array,
+        array.transpose(2, 0, 1),
+        torch.tensor(array),
+    ]
     batch = processor(images, **AS_THEY_ARE).pixel_values
-    assert batch.shape == (5, 3, 6, 10)
+    assert batch.shape == (6, 3, 6, 10)
     assert (batch == batch[0]).all()
 
 
@@ -204,12 +214,35 @@ def test_palette_maps_count_by_index(processor):
         (np.full((2, 3), 9, dtype=np.uint8), {"num_labels": 5}, r"\[9\].*num_labels=5"),
         (np.zeros((3, 2), dtype=np.uint8), {}, r"\(2, 3\).*\(3, 2\)"),
         (Image.new("RGB", (3, 2)), {}, "'RGB'.*colours"),
+        (np.zeros((2, 3, 3), dtype=np.uint8), {}, r"\(2, 3, 3\).*colours"),
         ([np.zeros((2, 3), dtype=np.uint8)] * 2, {}, "1 images but 2 segmentation maps"),
+        (np.full((2, 3), 1.5), {}, r"\[1\.5\].*whole numbers"),
+        (np.full((2, 3), np.nan), {}, r"\[nan.*whole numbers"),
+        (np.full((2, 3), -3), {}, r"\[-3\]"),
+        (np.full((2, 3), 256), {"do_reduce_labels": True}, "ignored label 255"),
+        (np.zeros((2, 3)), {"do_reduce_labels": True, "ignore_index": 0}, "ignored label 0"),
     ],
 )
 def test_wrong_labels_are_named(processor, label_map, settings: dict, words: str):
     with pytest.raises(ValueError, match=words):
         processor(Image.new("RGB", (3, 2)), label_map, **settings)
+
+
+def test_label_maps_of_every_shape(processor):
+    label_map = np.arange(6).reshape(2, 3)
+    photo = Image.new("RGB", (3, 2))
+    for maps in (
+        label_map,
+        label_map[..., None],
+        label_map[None],
+        [label_map],
+        torch.tensor(label_map),
+        label_map * 1.0,
+    ):
+        batch = processor(photo, maps, do_resize=False, do_pad=False, return_tensors="pt")
+        assert batch.labels.tolist() == [label_map.tolist()]
+    batch = processor([photo] * 2, np.stack([label_map] * 2), do_resize=False, do_pad=False, return_tensors="pt")
+    assert batch.labels.shape == (2, 2, 3)
 
 
 def test_reduced_labels_fit_their_number(processor):

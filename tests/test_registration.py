@@ -43,7 +43,7 @@ def test_importing_the_package_imports_nothing_heavy():
         "from transformers import AutoImageProcessor, AutoModel; import cgrseg_hf",
         "from transformers import AutoConfig; import cgrseg_hf",
         "from cgrseg_hf.modeling_efficientformerv2 import EfficientFormerV2Backbone",
-        "from cgrseg_hf import CGRSegImageProcessorPil",
+        "import cgrseg_hf, importlib; importlib.reload(cgrseg_hf)",
     ],
 )
 def test_auto_classes_know_the_model(first: str):

@@ -1,3 +1,4 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints of others to this package's models, and back.
 
 Three namings are known: the reference code's (mmsegmentation), that of EfficientFormerV2's authors for their ImageNet

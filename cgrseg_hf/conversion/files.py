@@ -1,3 +1,4 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Reading checkpoint files: tensors only, never code."""
 
 import os

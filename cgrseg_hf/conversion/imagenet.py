@@ -1,3 +1,4 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """ImageNet weights of EfficientFormerV2 into a backbone: the authors' files and timm's."""
 
 import logging
@@ -11,16 +12,20 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
 from ..modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PositionBias
 from .files import find_state_dict, read_checkpoint
-from .names import OFFICIAL_BACKBONE, TIMM_BACKBONE, enumerate_names, rename
+from .names import OFFICIAL_BACKBONE, TIMM_BACKBONE, describe_misfit, rename, same_but_for_ones
 
 logger = logging.getLogger(__name__)
 
-# What an ImageNet file holds beyond the backbone: the final norm, the classifiers and constant indices.
-_UNUSED_IN_A_BACKBONE = re.compile(r"^(norm|head|head_dist|dist_head)\.|\.attention_bias_idxs(_seg)?$")
+# What a file holds beyond the backbone: the final norm, the classifiers, constant indices and tables of another grid.
+_UNUSED_IN_A_BACKBONE = re.compile(r"^(norm|head|head_dist|dist_head)\.|\.attention_bias(es_seg|_idxs|_idxs_seg)$")
+
+
+_TIMM_NAME = re.compile(r"(?:hf[-_]hub:)?(?:timm/)?(efficientformerv2_(?:s0|s1|s2|l))(?:\.snap_dist_in1k)?")
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ def load_imagenet_backbone(
             An [`EfficientFormerV2Backbone`], or a model that has one.
         source (`str`, `os.PathLike` or `Mapping`):
             A file of the authors (`eformer_s1_450.pth`) or of timm (`model.safetensors`), a folder with the latter, a
-            state dict, the Hub id of a timm model (`timm/efficientformerv2_s1.snap_dist_in1k`), or its short name
-            (`efficientformerv2_s1`).
+            state dict, the Hub id of a timm model (`timm/efficientformerv2_s1.snap_dist_in1k`), or timm's own name
+            for it (`efficientformerv2_s1`).
         position_bias (`str`, *optional*, defaults to `"resize"`):
             The ImageNet biases are for 224×224 pixels. `"resize"` fits them to the backbone's `image_size`, at 224
             they are copied; `"zero"` starts at zero, as the reference code does.
@@ -77,7 +82,9 @@ def load_imagenet_backbone(
     """
     if position_bias not in ("resize", "zero"):
         raise ValueError(f"position_bias={position_bias!r} is unknown: use 'resize' or 'zero'.")
-    backbone = next((module for module in model.modules() if isinstance(module, EfficientFormerV2Backbone)), None)
+    # By name: a model loaded as remote code has a class of its own.
+    class_name = EfficientFormerV2Backbone.__name__
+    backbone = next((module for module in model.modules() if type(module).__name__ == class_name), None)
     if backbone is None:
         raise ValueError(f"{type(model).__name__} has no EfficientFormerV2Backbone to fill.")
     name = "the state dict" if isinstance(source, Mapping) else str(source)
@@ -97,7 +104,7 @@ def load_imagenet_backbone(
     backbone.load_state_dict(
         {ours: state_dict[theirs].reshape(tensor.shape) for theirs, (ours, tensor) in expected.items()}, strict=False
     )
-    biases = [module for module in backbone.modules() if isinstance(module, EfficientFormerV2PositionBias)]
+    biases = [module for module in backbone.modules() if hasattr(module, "imagenet_table")]
     used = {_fill_table(bias, position_bias) for bias in biases}
     report = ImageNetReport(
         source=name,
@@ -135,12 +142,18 @@ def _locate(source: str | os.PathLike | Mapping[str, Any]) -> Path | Mapping[str
     path = Path(source)
     if path.is_dir():
         return path / "model.safetensors"
-    text = str(source)
     if path.exists() or path.suffix in (".pth", ".pt", ".bin", ".safetensors"):
         return path
-    if re.fullmatch(r"efficientformerv2_(s0|s1|s2|l)", text):
-        text = f"timm/{text}.snap_dist_in1k"
-    return Path(hf_hub_download(text, "model.safetensors"))
+    repo_id = str(source)
+    if match := _TIMM_NAME.fullmatch(repo_id):
+        repo_id = f"timm/{match[1]}.snap_dist_in1k"
+    try:
+        return Path(hf_hub_download(repo_id, "model.safetensors"))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ValueError(
+            f"{source!r} is no local file or folder, and model.safetensors of {repo_id!r} could not be had from the "
+            f"Hub: {error}"
+        ) from error
 
 
 def _plain_name(name: str) -> str:
@@ -149,18 +162,14 @@ def _plain_name(name: str) -> str:
 
 
 def _check_fit(state_dict: dict[str, torch.Tensor], expected: dict[str, tuple[str, torch.Tensor]], source: str) -> None:
-    missing = expected.keys() - state_dict.keys()
-    left_over = {name for name in state_dict.keys() - expected.keys() if not _UNUSED_IN_A_BACKBONE.search(name)}
-    left_over = {name for name in left_over if not name.endswith(".attention_biases_seg")}
-    misshapen = {
+    different = [
         f"{name}: {tuple(state_dict[name].shape)}, expected {tuple(ours.shape)}"
         for name, (_, ours) in expected.items()
-        if name in state_dict and state_dict[name].numel() != ours.numel()
-    }
-    if missing or left_over or misshapen:
+        if name in state_dict and not same_but_for_ones(state_dict[name], ours)
+    ]
+    left_over = {name for name in state_dict.keys() - expected.keys() if not _UNUSED_IN_A_BACKBONE.search(name)}
+    misfit = describe_misfit(expected.keys() - state_dict.keys(), left_over, different)
+    if misfit:
         raise ValueError(
-            f"{source} does not fit this backbone; compare its size with the model's hidden_sizes and depths."
-            + (f"\nMissing ({len(missing)}):{enumerate_names(missing)}" if missing else "")
-            + (f"\nLeft over ({len(left_over)}):{enumerate_names(left_over)}" if left_over else "")
-            + (f"\nDifferent shape ({len(misshapen)}):{enumerate_names(misshapen)}" if misshapen else "")
+            f"{source} does not fit this backbone; compare its size with the model's hidden_sizes and depths.{misfit}"
         )

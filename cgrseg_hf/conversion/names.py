@@ -1,7 +1,10 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The same tensors under other names: rules from ours to theirs, each a pattern and what replaces it."""
 
 import re
 from collections.abc import Iterable
+
+import torch
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -121,6 +124,17 @@ def official_name(name: str) -> str:
     if name.startswith(prefix):
         return "backbone." + rename(name.removeprefix(prefix), OFFICIAL_BACKBONE)
     return rename(name, OFFICIAL_DECODER)
+
+
+def same_but_for_ones(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two shapes agree once dimensions of size 1 are left out: the same tensor, laid out otherwise."""
+    return [size for size in one.shape if size != 1] == [size for size in other.shape if size != 1]
+
+
+def describe_misfit(missing: Iterable[str], left_over: Iterable[str], different: Iterable[str]) -> str:
+    """The lists of an error message about a checkpoint that does not fit; empty where it fits."""
+    parts = {"Missing": list(missing), "Left over": list(left_over), "Different": list(different)}
+    return "".join(f"\n{title} ({len(names)}):{enumerate_names(names)}" for title, names in parts.items() if names)
 
 
 def enumerate_names(names: Iterable[str], most: int = 20) -> str:

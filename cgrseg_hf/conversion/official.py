@@ -1,5 +1,7 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints of the reference code (mmsegmentation 0.27) to CGRSegForSemanticSegmentation and back, bit for bit."""
 
+import logging
 import math
 import os
 import re
@@ -8,18 +10,26 @@ from typing import Any
 
 import torch
 
-from ..configuration_cgrseg import PRESETS, SIZE_DIVISOR, CGRSegConfig, EfficientFormerV2Config
+from ..configuration_cgrseg import (
+    PRESETS,
+    SIZE_DIVISOR,
+    CGRSegConfig,
+    EfficientFormerV2Config,
+    check_override_names,
+)
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
-from ..modeling_efficientformerv2 import EfficientFormerV2PositionBias, position_distances
+from ..modeling_efficientformerv2 import position_distances
 from .files import find_state_dict, read_checkpoint
-from .names import enumerate_names, official_name
+from .names import describe_misfit, enumerate_names, official_name, same_but_for_ones
+
+logger = logging.getLogger(__name__)
 
 # Constants that the reference keeps in its checkpoints: the index of every distance, for the two bias tables.
 _INDEX_OF_TABLE = {"attention_biases": "attention_bias_idxs", "attention_biases_seg": "attention_bias_idxs_seg"}
 
 
 def from_official(
-    source: str | os.PathLike | Mapping[str, Any], **config_overrides: Any
+    source: str | os.PathLike | Mapping[str, Any], use_ema: bool = False, **config_overrides: Any
 ) -> CGRSegForSemanticSegmentation:
     """
     Build a model from a checkpoint of the reference code.
@@ -30,8 +40,10 @@ def from_official(
     Args:
         source (`str`, `os.PathLike` or `Mapping`):
             A checkpoint file, or its content: a state dict, on its own or under `state_dict`, with or without the
-            prefix `module.`. Where there are only the averaged weights of mmcv's EMA hook (prefix `ema_`), those are
-            taken. Files are read with `weights_only=True`.
+            prefixes `module.` and `ema_`. Files are read with `weights_only=True`.
+        use_ema (`bool`, *optional*, defaults to `False`):
+            Whether to take the averaged weights that mmcv's EMA hook keeps beside the others, as
+            `ema_backbone_patch_embed_0_weight`.
         **config_overrides:
             Fields of [`CGRSegConfig`] to set otherwise; a `backbone_config` dictionary changes single fields.
 
@@ -39,18 +51,20 @@ def from_official(
         `CGRSegForSemanticSegmentation`: in evaluation mode.
 
     Raises:
-        ValueError: If tensors are missing, left over or of another shape (all are listed), or the file holds more
-            than tensors and plain values.
+        ValueError: If tensors are missing, left over or of another shape (all are listed), the file holds more than
+            tensors and plain values, or an override is unknown.
         FileNotFoundError: If there is no such file.
     """
+    check_override_names(CGRSegConfig, config_overrides)
+    backbone_overrides = config_overrides.pop("backbone_config", None) or {}
+    if not isinstance(backbone_overrides, Mapping):
+        raise ValueError(f"backbone_config={type(backbone_overrides).__name__}: pass a dictionary of fields to change.")
+    check_override_names(EfficientFormerV2Config, backbone_overrides)
     checkpoint = read_checkpoint(source)
-    state_dict = _without_ema(find_state_dict(checkpoint, "state_dict"))
+    state_dict = _choose_weights(find_state_dict(checkpoint, "state_dict"), use_ema)
     settings = _infer_settings(state_dict)
-    id2label = _class_names(checkpoint, settings["num_labels"])
-    if id2label is not None:
-        settings["id2label"] = id2label
-        settings["label2id"] = {name: index for index, name in id2label.items()}
-    settings["backbone_config"] = {**settings["backbone_config"], **config_overrides.pop("backbone_config", {})}
+    settings["id2label"] = _class_names(checkpoint, settings["num_labels"])
+    settings["backbone_config"] |= backbone_overrides
     config = CGRSegConfig(**{**settings, **config_overrides})
 
     model = CGRSegForSemanticSegmentation(config)
@@ -73,6 +87,7 @@ def to_official(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]
     Raises:
         ValueError: If the reference has no such model.
     """
+    model = getattr(model, "_orig_mod", model)  # out of torch.compile's wrapper
     config = model.config
     switches = ("use_rcm_in_pyramid_context", "use_rcm_in_reconstruction", "use_dynamic_prototype_head")
     off = [name for name in switches if not getattr(config, name)]
@@ -90,40 +105,40 @@ def to_official(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]
     return state_dict
 
 
-def _without_ema(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Drop the second copy that mmcv's EMA hook keeps (`ema_backbone_patch_embed_0_weight`), or take it if alone."""
-    plain = {name: tensor for name, tensor in state_dict.items() if not name.startswith("ema_")}
-    if plain or not state_dict:
+def _choose_weights(state_dict: dict[str, torch.Tensor], use_ema: bool) -> dict[str, torch.Tensor]:
+    """One tensor for each name, where mmcv's EMA hook keeps a second one for the parameters."""
+    averaged = {name: tensor for name, tensor in state_dict.items() if name.startswith("ema_")}
+    plain = {name: tensor for name, tensor in state_dict.items() if name not in averaged}
+    if not plain:
+        return {name.removeprefix("ema_"): tensor for name, tensor in averaged.items()}
+    if not use_ema:
+        if averaged:
+            logger.info("%d averaged tensors (ema_*) are left out: use_ema=True takes them.", len(averaged))
         return plain
-    return {name.removeprefix("ema_"): tensor for name, tensor in state_dict.items()}
+    if not averaged:
+        raise ValueError("use_ema=True, but the checkpoint holds no averaged weights (ema_*): leave it out.")
+    return {name: averaged.get(f"ema_{name.replace('.', '_')}", tensor) for name, tensor in plain.items()}
 
 
 def _to_ours(state_dict: dict[str, torch.Tensor], model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]:
     """The checkpoint's tensors under our names and in our shapes, all accounted for."""
     expected = {official_name(name): (name, tensor) for name, tensor in model.state_dict().items()}
     indices = _index_tensors(model)
-    missing = expected.keys() - state_dict.keys()
-    left_over = state_dict.keys() - expected.keys() - indices.keys()
-    misshapen = []
-    for name, (_, ours) in expected.items():
-        if name in state_dict and not _same_but_for_ones(state_dict[name], ours):
-            misshapen.append(f"{name}: {tuple(state_dict[name].shape)}, expected {tuple(ours.shape)}")
-    for name, index in indices.items():
-        if name in state_dict and not torch.equal(state_dict[name], index):
-            misshapen.append(f"{name}: distances are numbered otherwise")
-    if missing or left_over or misshapen:
-        raise ValueError(
-            "The checkpoint does not fit a CGRSeg model."
-            + (f"\nMissing ({len(missing)}):{enumerate_names(missing)}" if missing else "")
-            + (f"\nLeft over ({len(left_over)}):{enumerate_names(left_over)}" if left_over else "")
-            + (f"\nDifferent ({len(misshapen)}):{enumerate_names(misshapen)}" if misshapen else "")
-        )
+    different = [
+        f"{name}: {tuple(state_dict[name].shape)}, expected {tuple(ours.shape)}"
+        for name, (_, ours) in expected.items()
+        if name in state_dict and not same_but_for_ones(state_dict[name], ours)
+    ] + [
+        f"{name}: distances are numbered otherwise"
+        for name, index in indices.items()
+        if name in state_dict and not torch.equal(state_dict[name], index)
+    ]
+    misfit = describe_misfit(
+        expected.keys() - state_dict.keys(), state_dict.keys() - expected.keys() - indices.keys(), different
+    )
+    if misfit:
+        raise ValueError(f"The checkpoint does not fit a CGRSeg model.{misfit}")
     return {name: state_dict[official].reshape(ours.shape) for official, (name, ours) in expected.items()}
-
-
-def _same_but_for_ones(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two shapes agree once dimensions of size 1 are left out."""
-    return [size for size in one.shape if size != 1] == [size for size in other.shape if size != 1]
 
 
 def _official_layout(name: str, module: torch.nn.Module, tensor: torch.Tensor) -> torch.Tensor:
@@ -141,7 +156,7 @@ def _index_tensors(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tens
     """The reference's constant distance indices, under its names."""
     indices = {}
     for name, module in model.named_modules():
-        if not isinstance(module, EfficientFormerV2PositionBias):
+        if not hasattr(module, "imagenet_table"):
             continue
         for attribute in ("table", "imagenet_table"):
             side = math.isqrt(getattr(module, attribute).shape[1])

@@ -94,7 +94,22 @@ def test_the_authors_files(model, tmp_path):
 def test_another_size_is_refused(model):
     with pytest.raises(ValueError, match="hidden_sizes and depths") as error:
         load_imagenet_backbone(model, timm_model("s1").state_dict())
-    assert all(words in str(error.value) for words in ("Missing (", "Left over (", "Different shape ("))
+    assert all(words in str(error.value) for words in ("Missing (", "Left over (", "Different ("))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientformerv2_s0",
+        "efficientformerv2_s0.snap_dist_in1k",
+        "timm/efficientformerv2_s0.snap_dist_in1k",
+        "hf-hub:timm/efficientformerv2_s0.snap_dist_in1k",
+    ],
+)
+def test_every_spelling_of_timms_names_leads_to_its_repo(model, name: str, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"of 'timm/efficientformerv2_s0\.snap_dist_in1k' could not be had"):
+        load_imagenet_backbone(model, name)
 
 
 def test_wrong_arguments_are_named(model):

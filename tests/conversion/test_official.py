@@ -54,6 +54,22 @@ def test_known_wrappings(checkpoint, wrapping: str):
     assert_equal(to_official(from_official(source)), checkpoint)
 
 
+def test_averaged_weights_on_request(checkpoint):
+    parameters = {name: tensor for name, tensor in checkpoint.items() if tensor.is_floating_point()}
+    averaged = {f"ema_{name.replace('.', '_')}": tensor + 1 for name, tensor in parameters.items()}
+    model = from_official({**checkpoint, **averaged}, use_ema=True)
+    torch.testing.assert_close(model.head.classifier.bias.data, checkpoint["decode_head.conv_seg.bias"] + 1)
+    with pytest.raises(ValueError, match="no averaged weights"):
+        from_official(checkpoint, use_ema=True)
+
+
+def test_misspelt_overrides_are_refused(checkpoint):
+    with pytest.raises(ValueError, match="did you mean 'classifier_dropout_prob'"):
+        from_official(checkpoint, clasifier_dropout_prob=0.3)
+    with pytest.raises(ValueError, match="did you mean 'drop_path_rate'"):
+        from_official(checkpoint, backbone_config={"droppath_rate": 0.3})
+
+
 def test_file_with_class_names(checkpoint, tmp_path):
     classes = tuple(f"class {index}" for index in range(150))
     torch.save({"meta": {"CLASSES": classes}, "state_dict": checkpoint}, tmp_path / "iter_160000.pth")
