@@ -39,7 +39,6 @@ def main() -> None:
     config = CGRSegConfig.from_preset(
         "xs",
         id2label=id2label,
-        label2id={name: index for index, name in id2label.items()},
         # Some hundred steps from random weights: residual branches that count from the first step on, and no dropout.
         layer_scale_init_value=0.5,
         backbone_config={"layer_scale_init_value": 0.5},
