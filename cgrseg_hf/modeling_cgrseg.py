@@ -46,9 +46,9 @@ class CGRSegSemanticSegmenterOutput(SemanticSegmenterOutput):
             The backbone's stem output and stage outputs, `(batch, channels, height / stride, width / stride)`.
         attentions (`tuple(torch.Tensor)`, *optional*, returned when `output_attentions=True`):
             The backbone's attention weights, `(batch, heads, queries, keys)`.
-        image_sizes (`torch.LongTensor` of shape `(batch, 2)`):
+        image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*, returned when it is passed or needed):
             Height and width of each image in `pixel_values` without its padding, for
-            `post_process_semantic_segmentation`.
+            `post_process_semantic_segmentation`. Without it, the logits cover the image exactly.
     """
 
     image_sizes: torch.LongTensor | None = None
@@ -421,8 +421,13 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
         )
         padded_logits = self.head(outputs.last_hidden_state)
 
-        if image_sizes is None:
-            batch_size, _, height, width = pixel_values.shape
+        batch_size, _, height, width = pixel_values.shape
+        if (
+            image_sizes is None
+            and not torch.compiler.is_exporting()
+            and (height % LOGITS_STRIDE or width % LOGITS_STRIDE)
+        ):
+            # The last logits reach beyond the image: say where it ends.
             image_sizes = torch.tensor([[height, width]], device=pixel_values.device).expand(batch_size, 2)
         loss = None
         if labels is not None:
