@@ -158,7 +158,7 @@ class CGRSegConfig(PreTrainedConfig):
     decoder_hidden_size (`int`, *optional*, defaults to 128):
         Channels of the reconstructed features, of the prototype and of the classifier's input.
     strip_kernel_size (`int`, *optional*, defaults to 11):
-        Length of the strip convolutions in the rectangular self-calibration attention (paper, section 3.2), odd.
+        Length of the strip convolutions in the rectangular self-calibration attention, odd.
     square_kernel_size (`int`, *optional*, defaults to 3):
         Side of the depthwise convolution that the attention weighs, odd.
     num_pyramid_blocks (`int`, *optional*, defaults to 5):
@@ -179,7 +179,7 @@ class CGRSegConfig(PreTrainedConfig):
     classifier_initializer_range (`float`, *optional*, defaults to 0.01):
         Standard deviation of the classifier's initial weights.
     use_rcm_in_pyramid_context (`bool`, *optional*, defaults to `True`):
-        Whether rectangular self-calibration modules process the pyramid context (ablation: paper, section 4).
+        Whether rectangular self-calibration modules process the pyramid context (ablation).
     use_rcm_in_reconstruction (`bool`, *optional*, defaults to `True`):
         Whether one processes each scale in the spatial feature reconstruction (ablation).
     use_dynamic_prototype_head (`bool`, *optional*, defaults to `True`):
@@ -267,7 +267,7 @@ class CGRSegConfig(PreTrainedConfig):
 
         Args:
             preset (`str`):
-                `"t"`, `"b"` or `"l"` for the paper's CGRSeg-T, -B and -L (table 1), or `"xs"` for a smaller one on
+                `"t"`, `"b"` or `"l"` for the paper's CGRSeg-T, -B and -L, or `"xs"` for a smaller one on
                 EfficientFormerV2-S0 that follows the same design.
             **overrides:
                 Fields to set otherwise. A `backbone_config` dictionary changes single fields of the preset's backbone;
@@ -363,7 +363,7 @@ def check_override_names(config_class: type[PreTrainedConfig], overrides: dict) 
         raise ValueError(f"{config_class.__name__} has no field {name}={overrides[name]!r}; {hint}.")
 
 
-# The paper's sizes (section 4.1, table 1), and "xs" on the smallest backbone of EfficientFormerV2.
+# The paper's sizes, and "xs" on the smallest backbone of EfficientFormerV2.
 PRESETS: dict[str, dict[str, Any]] = {
     "xs": {
         "backbone_config": {

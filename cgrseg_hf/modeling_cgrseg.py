@@ -76,7 +76,7 @@ class StripConvolution(nn.Conv2d):
 
 class RectangularSelfCalibrationAttention(nn.Module):
     """
-    Weigh local features by a rectangular attention region, calibrated by strip convolutions (paper, section 3.2).
+    Weigh local features by a rectangular attention region, calibrated by strip convolutions (paper: RCA).
     """
 
     def __init__(self, config: CGRSegConfig, num_channels: int):
@@ -99,7 +99,7 @@ class RectangularSelfCalibrationAttention(nn.Module):
 
 
 class RectangularSelfCalibrationModule(GradientCheckpointingLayer):
-    """RCM: rectangular self-calibration attention, batch normalisation and an MLP, residual (paper, section 3.2)."""
+    """Rectangular self-calibration attention, batch normalisation and an MLP, residual (paper: RCM)."""
 
     def __init__(self, config: CGRSegConfig, num_channels: int):
         super().__init__()
@@ -118,7 +118,7 @@ class RectangularSelfCalibrationModule(GradientCheckpointingLayer):
 
 
 class PyramidContext(nn.Module):
-    """Context for every scale, from all scales pooled to half of the coarsest one's size (paper, section 3.3)."""
+    """Context for every scale, from all scales pooled to half of the coarsest one's size."""
 
     def __init__(self, config: CGRSegConfig, channels: list[int]):
         super().__init__()
@@ -137,7 +137,7 @@ class PyramidContext(nn.Module):
 
 
 class ContextFusion(nn.Module):
-    """Project one scale's features and gate them by its context (paper, section 3.3)."""
+    """Project one scale's features and gate them by its context."""
 
     def __init__(self, config: CGRSegConfig, num_channels: int):
         super().__init__()
@@ -156,7 +156,7 @@ class ContextFusion(nn.Module):
 
 
 class SpatialFeatureReconstruction(nn.Module):
-    """From coarse to fine: calibrate each scale, fuse it with its context, add it to the next (paper, section 3.3)."""
+    """From coarse to fine: calibrate each scale, fuse it with its context, add it to the next."""
 
     def __init__(self, config: CGRSegConfig, channels: list[int]):
         super().__init__()
@@ -189,7 +189,7 @@ class SpatialFeatureReconstruction(nn.Module):
 
 class DynamicPrototypeGuidedHead(nn.Module):
     """
-    Classify pixels, with features gated by a prototype that a first, coarse prediction gathers (paper, section 3.4).
+    Classify pixels, with features gated by a prototype that a first, coarse prediction gathers (paper: DPG head).
     """
 
     def __init__(self, config: CGRSegConfig):

@@ -169,7 +169,7 @@ def position_distances(grid_size: int, query_stride: int, device: torch.device |
 
 class EfficientFormerV2Attention(nn.Module):
     """
-    Multi-head self-attention over all positions, with talking heads and a local branch (paper, section 3.2).
+    Multi-head self-attention over all positions, with talking heads and a local branch.
 
     With `stride` 2 it works at half the resolution and comes back by bilinear upsampling.
     """
@@ -216,7 +216,7 @@ class EfficientFormerV2Attention(nn.Module):
 
 
 class EfficientFormerV2DownsampleAttention(nn.Module):
-    """Attention that halves the resolution: one query for every second key along each axis (paper, section 3.2)."""
+    """Attention that halves the resolution: one query for every second key along each axis."""
 
     def __init__(self, config: EfficientFormerV2Config, in_channels: int, out_channels: int):
         super().__init__()
