@@ -5,6 +5,7 @@ The two classes differ in what they need and hand out: `CGRSegImageProcessor` ne
 gives tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
 """
 
+import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -88,6 +89,11 @@ class CGRSegImageProcessingMixin:
     num_labels = None
 
     def __init__(self, **kwargs: Unpack[CGRSegImageProcessorKwargs]):
+        settings = self.valid_kwargs.__annotations__
+        for name in kwargs.keys() - settings.keys():
+            # transformers keeps unknown names as attributes, and a slip of the pen would go unnoticed.
+            if close := difflib.get_close_matches(name, settings, n=1, cutoff=0.8):
+                logger.warning("%s has no setting %s: did you mean %s?", type(self).__name__, name, close[0])
         super().__init__(**kwargs)
 
     def preprocess(
@@ -217,6 +223,11 @@ class CGRSegImageProcessingMixin:
         **kwargs,
     ) -> list[torch.Tensor]:
         """Label maps (height, width), int64, with the model's own ids."""
+        if num_labels is not None and 0 <= ignore_index < num_labels:
+            raise ValueError(
+                f"ignore_index={ignore_index} is also the number of one of the num_labels={num_labels} classes: use a "
+                "label that is no class, for instance -100, here and in the model's configuration."
+            )
         maps = self.fetch_images(segmentation_maps)
         if not isinstance(maps, list):
             # One array for one picture is its map, whatever its shape; for several, it holds a map for each.

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Pictures of every kind to pixels, and logits to label maps, with both image processors."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -220,12 +221,24 @@ def test_palette_maps_count_by_index(processor):
         (np.full((2, 3), np.nan), {}, r"\[nan.*whole numbers"),
         (np.full((2, 3), -3), {}, r"\[-3\]"),
         (np.full((2, 3), 256), {"do_reduce_labels": True}, "ignored label 255"),
+        (np.zeros((2, 3), dtype=np.uint8), {"num_labels": 300}, "ignore_index=255.*num_labels=300"),
         (np.zeros((2, 3)), {"do_reduce_labels": True, "ignore_index": 0}, "ignored label 0"),
     ],
 )
 def test_wrong_labels_are_named(processor, label_map, settings: dict, words: str):
     with pytest.raises(ValueError, match=words):
         processor(Image.new("RGB", (3, 2)), label_map, **settings)
+
+
+@pytest.mark.parametrize("processor_class", [CGRSegImageProcessor, CGRSegImageProcessorPil])
+def test_a_misspelt_setting_is_noticed(processor_class, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("cgrseg_hf"), "propagate", True)
+    processor_class(do_reduce_label=True)
+    assert "did you mean do_reduce_labels" in caplog.text
+    caplog.clear()
+    processor_class.from_dict(processor_class().to_dict())
+    assert not caplog.records
 
 
 def test_label_maps_of_every_shape(processor):
