@@ -326,6 +326,9 @@ def _resolve_backbone_config(backbone_config: dict | PreTrainedConfig | None) ->
             )
     else:
         backbone_config = copy.deepcopy(backbone_config)
+    for name in ("hidden_sizes", "depths"):  # as tuples, their own defaults, ConvNeXt's backbones cannot use them
+        if isinstance(getattr(backbone_config, name, None), tuple):
+            setattr(backbone_config, name, list(getattr(backbone_config, name)))
     out_indices = getattr(backbone_config, "out_indices", None)
     if out_indices is None:
         raise ValueError(

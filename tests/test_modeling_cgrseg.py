@@ -317,7 +317,7 @@ def test_another_number_of_classes_keeps_the_rest(model, tmp_path):
 @pytest.mark.parametrize(
     "backbone_config",
     [
-        ConvNextV2Config(hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1]),
+        ConvNextV2Config(hidden_sizes=(8, 12, 16, 20), depths=(1, 1, 1, 1)),
         TimmBackboneConfig(backbone="resnet10t"),
     ],
 )
