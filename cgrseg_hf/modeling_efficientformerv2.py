@@ -148,9 +148,8 @@ class EfficientFormerV2PositionBias(nn.Module):
         fixed_size = not (torch.compiler.is_exporting() or torch.jit.is_tracing())
         if fixed_size and (num_queries, num_keys) == (num_grid_queries, num_grid_keys):
             return bias
-        return nn.functional.interpolate(bias[None], size=(num_queries, num_keys), mode="bicubic", align_corners=False)[
-            0
-        ]
+        size = (num_queries, num_keys)
+        return nn.functional.interpolate(bias[None], size=size, mode="bicubic", align_corners=False)[0]
 
 
 def position_distances(grid_size: int, query_stride: int, device: torch.device | None = None) -> torch.Tensor:
