@@ -1,0 +1,71 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg check-data`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def check_data(
+    data: Annotated[str, typer.Argument(help="Folder of the data set, or its id on the Hugging Face Hub.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
+    ] = None,
+    label_ids: Annotated[
+        str, typer.Option(help="How the known data set's files hold ids, such as raw or train-ids.")
+    ] = "auto",
+    reduce_labels: Annotated[
+        bool | None,
+        typer.Option("--reduce-labels/--no-reduce-labels", help="Whether id 0 is ignored and others lowered by one."),
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images, in tables.")] = None,
+    annotation_column: Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Split to look through; may be repeated. By default train and validation, where they exist."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Look at so many pairs of each split only.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """
+    Look through a data set before training: files, sizes, ids, and how often each class occurs.
+
+    Exits with 1 if anything is found that training would stumble over or learn wrongly.
+    """
+    from ..data import SplitNotFoundError, load_data
+    from ..data import check_data as check_split
+
+    splits, missing = {}, []
+    for name in split or ("train", "validation"):
+        try:
+            splits[name] = load_data(
+                data,
+                name,
+                dataset,
+                image_column=image_column,
+                annotation_column=annotation_column,
+                label_ids=label_ids,
+                reduce_labels=reduce_labels,
+            )
+        except SplitNotFoundError as error:
+            missing.append(error)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        else:
+            if splits[name].split is None:
+                break  # the same pairs again for every other split
+    if missing and (split or not splits):
+        raise typer.BadParameter(str(missing[0]))
+
+    checks = {}
+    for name, loaded in splits.items():
+        training = None if name == "train" else checks.get("train")
+        checks[name] = check_split(loaded, limit, training, show_progress=not as_json)
+        if not as_json:
+            typer.echo(f"\n{name}: {checks[name]}")
+    if as_json:
+        typer.echo(json.dumps({name: check.to_dict() for name, check in checks.items()}, ensure_ascii=False, indent=1))
+    if any(check.errors for check in checks.values()):
+        raise typer.Exit(1)

@@ -1,0 +1,30 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg train`."""
+
+from typing import Annotated
+
+import typer
+
+from ..training.config import TrainingConfig
+from .configuration import takes_configuration
+
+
+@takes_configuration
+def train(
+    config: TrainingConfig,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+) -> None:
+    """
+    Train a model on images with label maps.
+
+    Every value of a recipe has an option of its own. On several GPUs: accelerate launch scripts/train.py with the same
+    options.
+    """
+    from ..training.loop import train as run_training
+
+    result = run_training(config, resume=resume)
+    if not result.finished:
+        raise typer.Exit(143)
+    score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.4f})"
+    print(f"The model{score} is in {result.model}, the log in {result.output}.")
+    print(f"Next: cgrseg evaluate {result.model} --data {config.data}" + (f" --dataset {config.dataset}" if config.dataset else ""))

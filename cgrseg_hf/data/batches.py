@@ -1,0 +1,182 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Endless training batches that depend on the seed alone.
+
+The main process decides what comes when, and the workers only decode and augment it, each sample under a seed of its
+own. So the same seed gives the same batches for any number of workers, training can go on at any batch, and, for data
+that are not streamed, several processes see between them what one process with their whole batch would see.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import torch
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision import tv_tensors
+
+from .loading import SegmentationData
+
+
+class Draw(NamedTuple):
+    """One sample of one pass: what a worker needs to make it."""
+
+    epoch: int
+    index: int
+    row: dict[str, Any] | None  # streamed data travel with the draw; other data are looked up by index
+
+
+class TrainingExamples(Dataset):
+    """
+    Augmented samples by [`Draw`].
+
+    Args:
+        data ([`SegmentationData`]): Where images and label maps come from.
+        transform (`Callable`): Takes and gives `(image, label_map)`, as `training_transforms` makes it.
+        seed (`int`): The augmentation of a sample depends on it, on the epoch and on the sample's index.
+    """
+
+    def __init__(self, data: SegmentationData, transform: Callable, seed: int):
+        self.data = data
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        example = self.data.read(self.data.rows[draw.index] if draw.row is None else draw.row)
+        image = tv_tensors.Image(torch.from_numpy(np.array(example.image)).permute(2, 0, 1))
+        label_map = tv_tensors.Mask(torch.from_numpy(example.label_map))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_derive_seed(self.seed, draw.epoch, draw.index))
+            image, label_map = self.transform(image, label_map)
+        return {
+            "pixel_values": image.as_subclass(torch.Tensor),
+            "labels": label_map.as_subclass(torch.Tensor),
+            "name": example.name,
+        }
+
+
+class EndlessBatches(Sampler):
+    """
+    Batches of draws without end: every pass over the data in an order of its own, batches running on across passes.
+
+    Args:
+        rows (`datasets.Dataset` or `datasets.IterableDataset`): What is drawn from.
+        batch_size (`int`): Samples a batch of this process.
+        seed (`int`): Decides the orders.
+        process_index, num_processes (`int`): Of each `num_processes` times `batch_size` samples this process takes
+            the part with its index. Streamed data are first split by shards.
+        first_batch (`int`): How many batches to leave out at the start, for going on where another run stopped.
+        shuffle_buffer (`int`): For streamed data, among how many samples the next one is drawn.
+    """
+
+    def __init__(
+        self,
+        rows: "datasets.Dataset | datasets.IterableDataset",
+        batch_size: int,
+        seed: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+        first_batch: int = 0,
+        shuffle_buffer: int = 1000,
+    ):
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.process_index = process_index
+        self.num_processes = num_processes
+        self.first_batch = first_batch
+        self.shuffle_buffer = shuffle_buffer
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        if isinstance(self.rows, datasets.IterableDataset):
+            return self._stream()
+        return self._look_up()
+
+    def _look_up(self) -> Iterator[list[Draw]]:
+        length, orders = len(self.rows), {}
+        position = (self.first_batch * self.num_processes + self.process_index) * self.batch_size
+        while True:
+            batch = []
+            for place in range(position, position + self.batch_size):
+                epoch, at = divmod(place, length)
+                if epoch not in orders:
+                    orders = {epoch: np.random.default_rng((self.seed, epoch)).permutation(length)}
+                batch.append(Draw(epoch, int(orders[epoch][at]), None))
+            yield batch
+            position += self.num_processes * self.batch_size
+
+    def _stream(self) -> Iterator[list[Draw]]:
+        rows = self.rows.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+        if self.num_processes > 1:
+            rows = split_dataset_by_node(rows, self.process_index, self.num_processes)
+        to_skip, batch, epoch = self.first_batch * self.batch_size, [], 0
+        while True:
+            rows.set_epoch(epoch)
+            index = -1
+            for index, row in enumerate(rows):
+                if to_skip:
+                    to_skip -= 1
+                    continue
+                batch.append(Draw(epoch, index * self.num_processes + self.process_index, row))
+                if len(batch) == self.batch_size:
+                    yield batch
+                    batch = []
+            if index < 0:
+                raise ValueError(
+                    f"Process {self.process_index} of {self.num_processes} found no sample in the stream: it has "
+                    "fewer samples, or fewer shards, than there are processes."
+                )
+            epoch += 1
+
+
+def make_training_loader(
+    data: SegmentationData,
+    transform: Callable,
+    batch_size: int,
+    seed: int = 0,
+    num_workers: int = 0,
+    process_index: int = 0,
+    num_processes: int = 1,
+    first_batch: int = 0,
+    shuffle_buffer: int = 1000,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """
+    An endless loader of augmented batches; see [`EndlessBatches`] for the arguments.
+
+    Returns:
+        `DataLoader` of dictionaries: `pixel_values` `(batch, 3, height, width)`, float32; `labels`
+        `(batch, height, width)`, whole numbers; `names`, the samples' names.
+    """
+    return DataLoader(
+        TrainingExamples(data, transform, seed),
+        batch_sampler=EndlessBatches(
+            data.rows, batch_size, seed, process_index, num_processes, first_batch, shuffle_buffer
+        ),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+    )
+
+
+def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Samples of equal size as one batch."""
+    return {
+        "pixel_values": torch.stack([example["pixel_values"] for example in examples]),
+        "labels": torch.stack([example["labels"] for example in examples]),
+        "names": [example["name"] for example in examples],
+    }
+
+
+def _prepare_worker(worker_id: int) -> None:
+    # Training answers to these signals in the main process, which then ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _derive_seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

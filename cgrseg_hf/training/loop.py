@@ -1,0 +1,291 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The training loop, on Accelerate.
+
+    cgrseg train --recipe cgrseg-t-ade20k --data ADEChallengeData2016
+    accelerate launch --num_processes 4 scripts/train.py --recipe cgrseg-t-ade20k --data ADEChallengeData2016
+
+One step is one batch of `batch_size` images over all processes. Each process computes its share in
+`gradient_accumulation_steps` parts, and every part divides its summed loss by what the whole batch weighs: the
+gradient is that of the whole batch, however it was divided.
+"""
+
+import contextlib
+import importlib.util
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+
+from ..data import SegmentationData, check_first_masks, load_data
+from ..data.batches import make_training_loader
+from ..data.transforms import training_transforms
+from . import checkpoints
+from .config import TrainingConfig
+from .loss import loss_weight, summed_loss
+from .models import find_class_weights, make_image_processor, make_model
+from .run import TrainingRun
+from .run_log import RunLog, StopSignals
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """
+    How a training ended.
+
+    Args:
+        output (`Path`): Folder of the run.
+        model (`Path`, *optional*): Folder of the best model, or of the last one where nothing was evaluated.
+        step (`int`): Steps done.
+        finished (`bool`): Whether all steps were done; if not, a signal stopped the run after a checkpoint.
+        best_mean_iou (`float`, *optional*): Of the best model on the validation split, 0 to 1.
+    """
+
+    output: Path
+    model: Path | None
+    step: int
+    finished: bool
+    best_mean_iou: float | None
+
+
+class TrainingStoppedError(ValueError):
+    """Training cannot go on; the message says why, and where the last checkpoint is."""
+
+
+def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
+    """
+    Train a model.
+
+    Args:
+        config ([`TrainingConfig`]):
+            What to train, on what, and how.
+        resume (`bool`, *optional*, defaults to `False`):
+            Go on from the newest checkpoint in the run's folder. Without one, training starts anew.
+
+    Returns:
+        [`TrainingResult`].
+
+    Raises:
+        ValueError: If the configuration, the data or the model do not fit together, or the run's folder holds another
+            run.
+        TrainingStoppedError: If the loss is not finite.
+    """
+    accelerator = _make_accelerator(config)
+    device = accelerator.device
+    checkpoint = _find_checkpoint(config, resume)
+    part_size = _divide_batch(config, accelerator.num_processes)
+
+    # The data, the same model in every process, and what is to be done with them.
+    set_seed(config.seed)
+    train_data, validation_data = _load_splits(config, accelerator)
+    ignore_index = train_data.ignore_index
+    model = make_model(config, train_data.id2label, ignore_index, accelerator.print)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    max_steps = config.max_steps
+    if config.epochs is not None:
+        max_steps = math.ceil(config.epochs * len(train_data) / config.batch_size)
+    class_weights = find_class_weights(train_data, config.class_weight_power)
+    class_weights = None if class_weights is None else class_weights.to(device)
+    image_processor = make_image_processor(config, train_data)
+    run = TrainingRun(config, accelerator, model.to(device), image_processor, max_steps)
+    if checkpoint is not None:
+        run.restore(checkpoint)
+        accelerator.print(f"Going on after step {run.step}, from {checkpoint}.")
+    prepared_model, optimizer = accelerator.prepare(run.model, run.optimizer)
+    if config.compile:
+        prepared_model = torch.compile(prepared_model)
+
+    # What draws random numbers from here on: dropout, in every process its own.
+    set_seed(config.seed + accelerator.process_index)
+    if checkpoint is not None:
+        checkpoints.restore_random_state(checkpoint, accelerator.process_index)
+    batches = iter(
+        make_training_loader(
+            train_data,
+            training_transforms(
+                crop_size=config.crop_size,
+                resize_to=config.resize_to,
+                scale_range=config.scale_range,
+                max_class_share=config.max_class_share,
+                flip_probability=config.flip_probability,
+                photometric_distortion=config.photometric_distortion,
+                ignore_index=ignore_index,
+                image_mean=image_processor.image_mean,
+                image_std=image_processor.image_std,
+            ),
+            part_size,
+            seed=config.seed,
+            num_workers=config.num_workers,
+            process_index=accelerator.process_index,
+            num_processes=accelerator.num_processes,
+            first_batch=run.step * config.gradient_accumulation_steps,
+            shuffle_buffer=config.shuffle_buffer,
+            pin_memory=device.type == "cuda",
+        )
+    )
+    if accelerator.is_main_process:
+        checkpoints.recover_folder(run.output / "best")
+        run.output.mkdir(parents=True, exist_ok=True)
+        (run.output / "training_config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    log = RunLog(run.output / "log.jsonl", accelerator, run.step)
+    stop_signals = StopSignals()
+    progress = tqdm(
+        total=max_steps,
+        initial=run.step,
+        unit="step",
+        disable=not accelerator.is_local_main_process,
+        dynamic_ncols=True,
+    )
+    unchecked: list[tuple[torch.Tensor, list[str]]] = []  # steps whose loss was not looked at yet, and their images
+    losses: list[torch.Tensor] = []
+    run.train_mode()
+    try:
+        while run.step < max_steps:
+            parts = [next(batches) for _ in range(config.gradient_accumulation_steps)]
+
+            # The one exchange before a step: what the whole batch weighs, and whether a process was told to stop.
+            weight = sum(loss_weight(part["labels"].long(), ignore_index, class_weights) for part in parts)
+            totals = torch.stack([torch.as_tensor(weight), torch.tensor(stop_signals.caught, dtype=torch.float64)])
+            totals = accelerator.reduce(totals.float().to(device), "sum")
+            if config.loss_normalization == "all":
+                divisor = config.batch_size * math.prod(parts[0]["labels"].shape[-2:])
+            else:
+                divisor = totals[0].clamp(min=1)
+
+            loss = torch.zeros((), device=device)
+            for index, part in enumerate(parts):
+                is_last_part = index == len(parts) - 1
+                with contextlib.nullcontext() if is_last_part else accelerator.no_sync(prepared_model):
+                    pixel_values = part["pixel_values"].to(device, non_blocking=True)
+                    if config.channels_last:
+                        pixel_values = pixel_values.to(memory_format=torch.channels_last)
+                    labels = part["labels"].to(device, non_blocking=True).long()
+                    logits = prepared_model(pixel_values=pixel_values).logits
+                    part_loss = summed_loss(logits, labels, ignore_index, class_weights) / divisor
+                    # Processes average their gradients, but each part has been divided by the whole already.
+                    accelerator.backward(part_loss * accelerator.num_processes)
+                    loss += part_loss.detach()
+            if config.max_grad_norm is not None:
+                accelerator.clip_grad_norm_(prepared_model.parameters(), config.max_grad_norm)
+            learning_rate = run.schedule.get_last_lr()[0]
+            optimizer.step()
+            run.schedule.step()
+            optimizer.zero_grad()
+            if run.averaged is not None:
+                run.averaged.update_parameters(run.model)
+            run.step += 1
+
+            # Looking at a loss waits for the device: look at the one before this while this one is computed, and at
+            # this one only if something is about to be kept.
+            loss = accelerator.reduce(loss, "sum")
+            losses.append(loss)
+            unchecked.append((loss, [name for part in parts for name in part["names"]]))
+            is_last = run.step == max_steps
+            stop = bool(totals[1] > 0)
+            evaluate = validation_data is not None and (run.step % config.evaluation_steps == 0 or is_last)
+            save = run.step % config.save_steps == 0 or is_last or stop
+            while len(unchecked) > (0 if evaluate or save else 1):
+                _check_loss(*unchecked.pop(0), run)
+
+            progress.update()
+            if run.step % config.logging_steps == 0 or is_last:
+                mean_loss = float(torch.stack(losses).mean())
+                losses = []
+                progress.set_postfix_str(f"loss {mean_loss:.4f}")
+                log.write(run.step, {"loss": mean_loss, "learning_rate": learning_rate})
+            if evaluate:
+                result = run.evaluate(validation_data)
+                log.write(run.step, {name: float(result.metrics[name]) for name in ("mean_iou", "overall_accuracy")})
+                run.train_mode()
+            if save:
+                run.save_checkpoint()
+            if stop and not is_last:
+                accelerator.print(f"Told to stop after step {run.step}: a checkpoint is written, --resume goes on.")
+                return TrainingResult(run.output, None, run.step, False, run.best_mean_iou)
+    finally:
+        progress.close()
+        stop_signals.restore()
+        log.close()
+
+    run.write_shipped_model(run.output / "last")
+    folder = run.output / ("last" if validation_data is None else "best")
+    return TrainingResult(run.output, folder, run.step, True, run.best_mean_iou)
+
+
+def _make_accelerator(config: TrainingConfig) -> Accelerator:
+    trackers = None if config.trackers in ("none", "") else config.trackers.split(",")
+    if trackers == ["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
+        trackers = None  # the default, where it is not installed; log.jsonl has the same
+    accelerator = Accelerator(mixed_precision=config.precision, log_with=trackers, project_dir=config.output)
+    if trackers:
+        accelerator.init_trackers("log")
+    return accelerator
+
+
+def _find_checkpoint(config: TrainingConfig, resume: bool) -> Path | None:
+    """The checkpoint to go on from; another run's is not overwritten."""
+    found = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
+    if found and not resume:
+        raise ValueError(
+            f"{config.output} holds a run already, whose newest checkpoint is {found[-1].name}: go on with it "
+            "(--resume), or choose another folder (--output)."
+        )
+    return found[-1] if found else None
+
+
+def _divide_batch(config: TrainingConfig, num_processes: int) -> int:
+    """Images in one part of one process."""
+    num_parts = num_processes * config.gradient_accumulation_steps
+    if config.batch_size % num_parts:
+        raise ValueError(
+            f"batch_size={config.batch_size} cannot be divided among {num_processes} processes with "
+            f"{config.gradient_accumulation_steps} parts each: make it a multiple of {num_parts}."
+        )
+    return config.batch_size // num_parts
+
+
+def _load_splits(
+    config: TrainingConfig, accelerator: Accelerator
+) -> tuple[SegmentationData, SegmentationData | None]:
+    """The data to train and to evaluate on, after a look at the first label maps."""
+    if config.data is None:
+        raise ValueError("No data to train on: name a folder or a Hub id with --data.")
+    splits = []
+    for split in (config.train_split, config.validation_split):
+        if split is None:
+            splits.append(None)
+            continue
+        data = load_data(
+            config.data,
+            split,
+            config.dataset,
+            image_column=config.image_column,
+            annotation_column=config.annotation_column,
+            streaming=config.streaming,
+            label_ids=config.label_ids,
+            reduce_labels=config.reduce_labels,
+        )
+        accelerator.print(f"{split}: {data.description}")
+        if accelerator.is_main_process:
+            for warning in check_first_masks(data):
+                accelerator.print(f"  Warning: {warning}")
+        splits.append(data)
+    accelerator.print(f"Raw ids → train ids: {splits[0].label_mapping.describe()}")
+    return splits[0], splits[1]
+
+
+def _check_loss(loss: torch.Tensor, names: list[str], run: TrainingRun) -> None:
+    if torch.isfinite(loss):
+        return
+    found = checkpoints.list_checkpoints(run.checkpoint_folder)
+    raise TrainingStoppedError(
+        f"The loss of a step near {run.step} is not finite ({float(loss)}). The images of this process were "
+        f"{', '.join(names)}. "
+        + (f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint yet.")
+        + " If the images are sound, lower learning_rate, set max_grad_norm, or use precision no or bf16."
+    )

@@ -1,0 +1,101 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The model, its image processor and the class weights that a training configuration asks for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..configuration_cgrseg import PRESETS, CGRSegConfig
+from ..conversion import load_imagenet_backbone
+from ..data import SegmentationData
+from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+from .config import TrainingConfig
+
+# On so many label maps the shares of the classes are counted.
+_MAPS_TO_COUNT = 2000
+
+
+def make_model(
+    config: TrainingConfig, id2label: Mapping[int, str], ignore_index: int, say: Callable[[str], None] = print
+) -> PreTrainedModel:
+    """
+    The model that `config.model` names, with a classifier for the classes of `id2label`.
+
+    A preset starts from random weights, with `config.backbone_weights` in its backbone. A folder or Hub id starts
+    from its weights; a folder with nothing but a configuration, from random ones.
+    """
+    settings = dict(config.model_settings)
+    if config.model in PRESETS:
+        settings = {
+            "loss_normalization": config.loss_normalization,
+            "semantic_loss_ignore_index": ignore_index,
+            **settings,
+        }
+        model = CGRSegForSemanticSegmentation(
+            CGRSegConfig.from_preset(config.model, id2label=dict(id2label), **settings)
+        )
+        if config.backbone_weights is None:
+            say(
+                "No backbone_weights: training starts from random weights. The paper's figures rest on a backbone "
+                "trained on ImageNet; without it expect a mean IoU many points lower, the more so the smaller the data."
+            )
+    else:
+        settings["id2label"] = dict(id2label)
+        settings["label2id"] = {name: class_id for class_id, name in id2label.items()}
+        folder = Path(config.model)
+        if folder.is_dir() and not any(folder.glob("*.safetensors")):
+            model_config = AutoConfig.from_pretrained(config.model, **settings)
+            model = AutoModelForSemanticSegmentation.from_config(model_config)
+            say(f"{config.model} holds a configuration without weights: training starts from random ones.")
+        else:
+            model = AutoModelForSemanticSegmentation.from_pretrained(
+                config.model, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
+            )
+    if config.backbone_weights is not None:
+        say(f"Backbone: {load_imagenet_backbone(model, config.backbone_weights)}.")
+    return model
+
+
+def make_image_processor(config: TrainingConfig, data: SegmentationData) -> BaseImageProcessor:
+    """The image processor with which the trained model is evaluated and saved: that of `config.model` if it has one."""
+    if (Path(config.model) / "preprocessor_config.json").exists():
+        return AutoImageProcessor.from_pretrained(config.model)
+    return CGRSegImageProcessor(
+        size={"shortest_edge": min(config.resize_to), "longest_edge": max(config.resize_to)},
+        num_labels=data.num_labels,
+        ignore_index=data.ignore_index,
+    )
+
+
+def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | None:
+    """
+    How much a pixel of each class counts: its share of the labelled pixels to a negative power.
+
+    Args:
+        data ([`SegmentationData`]): Whose first label maps, at most 2,000, are counted.
+        power (`float`): 0 for no weights, 0.5 for a root, 1 for classes that weigh the same as a whole.
+
+    Returns:
+        `torch.Tensor` of shape `(num_labels,)`, float32, whose mean over the labelled pixels is 1; classes that do not
+        occur weigh as much as the heaviest. None for power 0.
+    """
+    if power == 0:
+        return None
+    pixels = np.zeros(data.num_labels, dtype=np.int64)
+    for index, row in enumerate(tqdm(data.rows, desc="Counting the classes' pixels", unit="map", leave=False)):
+        if index == _MAPS_TO_COUNT:
+            break
+        label_map = data.read(row).label_map
+        pixels += np.bincount(label_map[label_map != data.ignore_index], minlength=data.num_labels)
+    present = pixels > 0
+    shares = pixels[present] / pixels.sum()
+    weights = np.ones(data.num_labels)
+    weights[present] = shares**-power / (shares ** (1 - power)).sum()
+    weights[~present] = weights[present].max()
+    return torch.from_numpy(weights).float()
