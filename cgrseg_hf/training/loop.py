@@ -43,6 +43,7 @@ class TrainingResult:
         step (`int`): Steps done.
         finished (`bool`): Whether all steps were done; if not, a signal stopped the run after a checkpoint.
         best_mean_iou (`float`, *optional*): Of the best model on the validation split, 0 to 1.
+        num_parameters (`int`): Of the model.
     """
 
     output: Path
@@ -50,6 +51,7 @@ class TrainingResult:
     step: int
     finished: bool
     best_mean_iou: float | None
+    num_parameters: int
 
 
 class TrainingStoppedError(ValueError):
@@ -206,15 +208,14 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
                 run.save_checkpoint()
             if stop and not is_last:
                 accelerator.print(f"Told to stop after step {run.step}: a checkpoint is written, --resume goes on.")
-                return TrainingResult(run.output, None, run.step, False, run.best_mean_iou)
+                return _describe_result(run, None, finished=False)
     finally:
         progress.close()
         stop_signals.restore()
         log.close()
 
     run.write_shipped_model(run.output / "last")
-    folder = run.output / ("last" if validation_data is None else "best")
-    return TrainingResult(run.output, folder, run.step, True, run.best_mean_iou)
+    return _describe_result(run, run.output / ("last" if validation_data is None else "best"), finished=True)
 
 
 def _make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -289,3 +290,7 @@ def _check_loss(loss: torch.Tensor, names: list[str], run: TrainingRun) -> None:
         + (f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint yet.")
         + " If the images are sound, lower learning_rate, set max_grad_norm, or use precision no or bf16."
     )
+
+
+def _describe_result(run: TrainingRun, model: Path | None, finished: bool) -> TrainingResult:
+    return TrainingResult(run.output, model, run.step, finished, run.best_mean_iou, run.model.num_parameters())

@@ -1,0 +1,77 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The paper's ablation: the same training with parts of the decoder switched off."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import TrainingConfig
+from .loop import train
+
+# What each variant has of the paper's three parts, from none to all, in the order of its table.
+_SWITCHES = ("use_rcm_in_pyramid_context", "use_rcm_in_reconstruction", "use_dynamic_prototype_head")
+VARIANTS: dict[str, tuple[bool, bool, bool]] = {
+    "baseline": (False, False, False),
+    "pyramid-context": (True, False, False),
+    "reconstruction": (False, True, False),
+    "head": (False, False, True),
+    "pyramid-context+reconstruction": (True, True, False),
+    "all": (True, True, True),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """
+    A trained variant.
+
+    Args:
+        name (`str`): One of `VARIANTS`.
+        parameters (`int`): Of the model.
+        mean_iou (`float`, *optional*): Best on the validation split, 0 to 1; None where a signal stopped its training.
+        folder (`Path`): Of its run.
+    """
+
+    name: str
+    parameters: int
+    mean_iou: float | None
+    folder: Path
+
+
+def run_ablation(config: TrainingConfig, names: Sequence[str] = tuple(VARIANTS), resume: bool = False) -> list[Variant]:
+    """
+    Train variants one after the other, each in a folder of `config.output`, and tabulate them in `ablation.csv`.
+
+    Args:
+        config ([`TrainingConfig`]): Of every variant; `model` is a preset.
+        names (`Sequence[str]`): Which of `VARIANTS`.
+        resume (`bool`): Go on with an ablation that was stopped: finished variants are not trained again.
+
+    Raises:
+        ValueError: If a name is not of `VARIANTS`, there is no validation split, or a training fails.
+    """
+    if unknown := [name for name in names if name not in VARIANTS]:
+        raise ValueError(f"There is no variant {unknown[0]!r}: the variants are {', '.join(VARIANTS)}.")
+    if config.validation_split is None:
+        raise ValueError("An ablation compares by the validation split: name one with --validation-split.")
+    output = Path(config.output)
+    variants: list[Variant] = []
+    for name in names:
+        settings = dict(zip(_SWITCHES, VARIANTS[name]))
+        result = train(config.replace(output=str(output / name), model_settings=settings), resume=resume)
+        variants.append(Variant(name, result.num_parameters, result.best_mean_iou, result.output))
+        _write_table(output / "ablation.csv", variants)
+        if not result.finished:
+            break
+    return variants
+
+
+def _write_table(path: Path, variants: list[Variant]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["variant", *_SWITCHES, "parameters", "mean_iou"])
+        for variant in variants:
+            switches = [int(switch) for switch in VARIANTS[variant.name]]
+            writer.writerow([variant.name, *switches, variant.parameters, variant.mean_iou])
+

@@ -1,0 +1,52 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Recipes and their values."""
+
+import pytest
+
+from cgrseg_hf.training import TrainingConfig, load_recipe, recipe_names
+
+
+def test_recipes_of_the_paper():
+    names = recipe_names()
+    for size in "tbl":
+        for data, dataset in (
+            ("ade20k", "ade20k"),
+            ("coco-stuff", "coco-stuff-164k"),
+            ("pascal-context", "pascal-context-59"),
+        ):
+            assert f"cgrseg-{size}-{data}" in names
+            recipe = load_recipe(f"cgrseg-{size}-{data}")
+            assert (recipe.model, recipe.dataset) == (size, dataset)
+            assert (recipe.max_steps, recipe.batch_size, recipe.crop_size) == (160_000, 16, (512, 512))
+            assert (recipe.learning_rate, recipe.weight_decay, recipe.betas) == (1.2e-4, 0.01, (0.9, 0.999))
+            assert (recipe.warmup_steps, recipe.warmup_factor, recipe.loss_normalization) == (1500, 1e-6, "all")
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: cgrseg-b-ade20k\nlearning_rate: 3.0e-4\ncrop_size: [256, 320]\n")
+    recipe = load_recipe(file)
+    assert (recipe.model, recipe.learning_rate, recipe.crop_size) == ("b", 3e-4, (256, 320))
+    file.write_text("learning_rates: 1\n")
+    with pytest.raises(ValueError, match="did you mean learning_rate"):
+        load_recipe(file)
+
+
+def test_a_misspelt_recipe():
+    with pytest.raises(ValueError, match="Did you mean cgrseg-t-ade20k"):
+        load_recipe("cgrseg-t-ade2k")
+
+
+def test_model_settings_are_added():
+    config = TrainingConfig(model_settings={"classifier_dropout_prob": 0.0})
+    changed = config.replace(model_settings={"use_dynamic_prototype_head": False})
+    assert changed.model_settings == {"classifier_dropout_prob": 0.0, "use_dynamic_prototype_head": False}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"batch_size": 0}, {"scale_range": (2.0, 0.5)}, {"ema_decay": 1.5}, {"precision": "fp8"}, {"crop_size": (1, 2, 3)}],
+)
+def test_values_that_cannot_be(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        TrainingConfig(**values)
