@@ -159,6 +159,7 @@ def make_training_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),  # by default starting a loader draws from the generator that dropout uses
     )
 
 
@@ -172,8 +173,9 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _prepare_worker(worker_id: int) -> None:
-    # Training answers to these signals in the main process, which then ends its workers.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Schedulers and terminals send these to all processes at once. The main one answers them, and needs its workers
+    # until it has; they end with it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
