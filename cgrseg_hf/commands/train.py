@@ -27,4 +27,7 @@ def train(
         raise typer.Exit(143)
     score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.4f})"
     print(f"The model{score} is in {result.model}, the log in {result.output}.")
-    print(f"Next: cgrseg evaluate {result.model} --data {config.data}" + (f" --dataset {config.dataset}" if config.dataset else ""))
+    print(
+        f"Next: cgrseg evaluate {result.model} --data {config.data}"
+        + (f" --dataset {config.dataset}" if config.dataset else "")
+    )

@@ -74,4 +74,3 @@ def _write_table(path: Path, variants: list[Variant]) -> None:
         for variant in variants:
             switches = [int(switch) for switch in VARIANTS[variant.name]]
             writer.writerow([variant.name, *switches, variant.parameters, variant.mean_iou])
-

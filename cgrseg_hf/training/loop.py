@@ -192,7 +192,11 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             evaluate = validation_data is not None and (run.step % config.evaluation_steps == 0 or is_last)
             save = run.step % config.save_steps == 0 or is_last or stop
             while len(unchecked) > (0 if evaluate or save else 1):
-                _check_loss(*unchecked.pop(0), run)
+                loss_to_check, names = unchecked.pop(0)
+                if not torch.isfinite(loss_to_check):
+                    raise _stopped(f"The loss is {float(loss_to_check)}", names, run)
+            if (evaluate or save) and not run.has_finite_weights():
+                raise _stopped("The weights are not finite, though the loss is", names, run)
 
             progress.update()
             if run.step % config.logging_steps == 0 or is_last:
@@ -250,9 +254,7 @@ def _divide_batch(config: TrainingConfig, num_processes: int) -> int:
     return config.batch_size // num_parts
 
 
-def _load_splits(
-    config: TrainingConfig, accelerator: Accelerator
-) -> tuple[SegmentationData, SegmentationData | None]:
+def _load_splits(config: TrainingConfig, accelerator: Accelerator) -> tuple[SegmentationData, SegmentationData | None]:
     """The data to train and to evaluate on, after a look at the first label maps."""
     if config.data is None:
         raise ValueError("No data to train on: name a folder or a Hub id with --data.")
@@ -275,18 +277,19 @@ def _load_splits(
         if accelerator.is_main_process:
             for warning in check_first_masks(data):
                 accelerator.print(f"  Warning: {warning}")
+        if data.split is None and splits:
+            accelerator.print(
+                "  Warning: the source has no splits, so the model is evaluated on what it is trained on."
+            )
         splits.append(data)
     accelerator.print(f"Raw ids → train ids: {splits[0].label_mapping.describe()}")
     return splits[0], splits[1]
 
 
-def _check_loss(loss: torch.Tensor, names: list[str], run: TrainingRun) -> None:
-    if torch.isfinite(loss):
-        return
+def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppedError:
     found = checkpoints.list_checkpoints(run.checkpoint_folder)
-    raise TrainingStoppedError(
-        f"The loss of a step near {run.step} is not finite ({float(loss)}). The images of this process were "
-        f"{', '.join(names)}. "
+    return TrainingStoppedError(
+        f"{problem}, at step {run.step} or just before. The images of this process were {', '.join(names)}. "
         + (f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint yet.")
         + " If the images are sound, lower learning_rate, set max_grad_norm, or use precision no or bf16."
     )

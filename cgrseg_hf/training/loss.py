@@ -34,14 +34,10 @@ def summed_loss(
         logits = resize_logits(logits.float(), size, size)
     else:  # another model's stride
         logits = nn.functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
-    return nn.functional.cross_entropy(
-        logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum"
-    )
+    return nn.functional.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum")
 
 
-def loss_weight(
-    labels: torch.Tensor, ignore_index: int, class_weights: torch.Tensor | None = None
-) -> torch.Tensor:
+def loss_weight(labels: torch.Tensor, ignore_index: int, class_weights: torch.Tensor | None = None) -> torch.Tensor:
     """How much the pixels of `labels` that are not ignored count together, a float64 scalar."""
     labels = labels[labels != ignore_index]
     if class_weights is None:

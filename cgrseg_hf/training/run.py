@@ -78,6 +78,11 @@ class TrainingRun:
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
+    def has_finite_weights(self) -> bool:
+        """Whether no weight or statistic has become infinite or NaN."""
+        tensors = [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
     def save_checkpoint(self) -> None:
         """Write a checkpoint to go on from; all processes call it."""
         scaler = self.accelerator.scaler

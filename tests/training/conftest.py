@@ -75,7 +75,9 @@ def start_command() -> Callable[..., subprocess.Popen]:
                 options.append(flag if value else "--no-" + flag[2:])
             elif isinstance(value, list):
                 options += [flag, *map(str, value)]
-            elif value is not None and value != {}:
+            elif isinstance(value, dict):
+                options += [part for key, entry in value.items() for part in (flag, f"{key}={entry}")]
+            elif value is not None:
                 options += [flag, str(value)]
             elif name == "validation_split":
                 options += [flag, "none"]

@@ -45,7 +45,13 @@ def test_model_settings_are_added():
 
 @pytest.mark.parametrize(
     "values",
-    [{"batch_size": 0}, {"scale_range": (2.0, 0.5)}, {"ema_decay": 1.5}, {"precision": "fp8"}, {"crop_size": (1, 2, 3)}],
+    [
+        {"batch_size": 0},
+        {"scale_range": (2.0, 0.5)},
+        {"ema_decay": 1.5},
+        {"precision": "fp8"},
+        {"crop_size": (1, 2, 3)},
+    ],
 )
 def test_values_that_cannot_be(values):
     with pytest.raises(ValueError, match=next(iter(values))):

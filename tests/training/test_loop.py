@@ -1,0 +1,174 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Whole trainings: what they write, and that dividing a batch changes nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
+
+from cgrseg_hf.training import TrainingStoppedError, load_recipe, recipe_names, train
+
+FRAME = {"shortest_edge": 80, "longest_edge": 160}
+
+
+def read_log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    return [entry["loss"] for entry in read_log(folder) if "loss" in entry]
+
+
+def frozen(config, **values):
+    """Neither batch statistics nor dropout: what is left depends on the batch as a whole alone."""
+    settings = {"classifier_dropout_prob": 0.0}
+    return config.replace(freeze_batch_norm=True, model_settings=settings, **values)
+
+
+def test_a_training_leaves_the_best_and_the_last_model(tiny_training):
+    config = tiny_training.replace(validation_split="validation", evaluation_steps=4, save_steps=3, keep_checkpoints=2)
+    result = train(config)
+    assert result.finished
+    assert result.step == 8
+    log = read_log(result.output)
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 9))
+    scores = [entry["mean_iou"] for entry in log if "mean_iou" in entry]
+    assert len(scores) == 2
+    assert result.best_mean_iou == max(scores)
+    assert [path.name for path in sorted((result.output / "checkpoints").iterdir())] == [
+        "step-00000006",
+        "step-00000008",
+    ]
+    for folder in (result.model, result.output / "last", result.output / "checkpoints" / "step-00000008"):
+        model = AutoModelForSemanticSegmentation.from_pretrained(folder)
+        assert model.config.id2label[0] == "person"
+        processor = AutoImageProcessor.from_pretrained(folder)
+        assert dict(processor.size) == FRAME
+    with pytest.raises(ValueError, match="--resume"):  # it would overwrite the run
+        train(config)
+
+
+def test_the_loss_falls(tiny_training):
+    result = train(tiny_training.replace(max_steps=40, learning_rate=3e-3))
+    values = losses(result.output)
+    assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
+
+
+def test_moving_average_is_what_is_kept(tiny_training):
+    plain = train(tiny_training)
+    averaged = train(tiny_training.replace(ema_decay=0.9, output=tiny_training.output + "-averaged"))
+    at_end = load_file(averaged.output / "checkpoints" / "step-00000008" / "model.safetensors")
+    kept = load_file(averaged.model / "model.safetensors")
+    trained = load_file(plain.model / "model.safetensors")
+    name = "head.classifier.weight"
+    assert torch.equal(at_end[name], trained[name])  # averaging does not touch the training
+    assert not torch.equal(kept[name], trained[name])
+    assert (kept[name] - trained[name]).abs().max() < 0.01
+
+
+def test_accumulated_parts_are_the_whole_batch(tiny_training, small_data):
+    config = frozen(tiny_training, max_steps=3, loss_normalization="valid", max_class_share=1.0)
+    whole = train(config)
+    parts = train(config.replace(gradient_accumulation_steps=4, output=config.output + "-parts"))
+    np.testing.assert_allclose(losses(parts.output), losses(whole.output), atol=1e-6, rtol=0)
+    one, other = (load_file(result.model / "model.safetensors") for result in (whole, parts))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=0, msg=name)
+
+
+def test_two_processes_are_one_with_their_whole_batch(tiny_training, start_command):
+    config = frozen(tiny_training, loss_normalization="valid")
+    alone = start_command(config.replace(output=config.output + "-alone"))
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0")
+    script = str(Path(__file__).parents[2] / "scripts" / "train.py")
+    together = start_command(config.replace(output=config.output + "-together"), launcher=(*launcher, script))
+    for process in (alone, together):
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    assert "batch_size=4" not in output
+    one, other = (losses(Path(config.output + end)) for end in ("-alone", "-together"))
+    assert len(one) == 8
+    np.testing.assert_allclose(other, one, atol=1e-5, rtol=0)
+
+
+def test_a_loss_that_is_not_finite_names_the_images(tiny_training, small_data):
+    config = tiny_training.replace(
+        max_steps=300, save_steps=1, learning_rate=1e20, warmup_steps=100, warmup_factor=1e-22
+    )
+    with pytest.raises(TrainingStoppedError, match=r"\.jpg.*The last good checkpoint is .*step-\d+") as error:
+        train(config)
+    checkpoint = sorted((Path(config.output) / "checkpoints").iterdir())[-1]
+    assert checkpoint.name in str(error.value)
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(checkpoint / "model.safetensors").values())
+
+
+def test_a_batch_that_cannot_be_divided(tiny_training):
+    with pytest.raises(ValueError, match="multiple of 3"):
+        train(tiny_training.replace(gradient_accumulation_steps=3))
+
+
+def test_rare_classes_weigh_more(tmp_path):
+    from cgrseg_hf.data import load_data
+    from cgrseg_hf.training.models import find_class_weights
+
+    for kind in ("images", "annotations"):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+    labels = np.zeros((10, 10), dtype=np.uint8)
+    labels[0] = 1
+    labels[1] = 255
+    Image.fromarray(labels).save(tmp_path / "train" / "annotations" / "a.png")
+    Image.new("RGB", (10, 10)).save(tmp_path / "train" / "images" / "a.png")
+    data = load_data(tmp_path, "train", id2label={0: "road", 1: "pole", 2: "nowhere"})
+    weights = find_class_weights(data, 0.5)
+    assert weights[1] / weights[0] == pytest.approx((80 / 10) ** 0.5)
+    assert (80 * weights[0] + 10 * weights[1]) / 90 == pytest.approx(1)
+    assert weights[2] == weights[1]
+    assert find_class_weights(data, 0) is None
+
+
+def test_another_model_trains_and_is_evaluated(tiny_training, tmp_path):
+    SegformerConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], decoder_hidden_size=8).save_pretrained(
+        tmp_path / "segformer"
+    )
+    result = train(tiny_training.replace(model=str(tmp_path / "segformer"), validation_split="validation", max_steps=2))
+    model = AutoModelForSemanticSegmentation.from_pretrained(result.model)
+    assert model.config.model_type == "segformer"
+    assert model.config.num_labels == 171
+    assert result.best_mean_iou is not None
+
+
+def small_recipe(name: str, small_data: Path, output: Path):
+    """A recipe as it is, but for two steps of small crops on a few photos."""
+    return load_recipe(name).replace(
+        data=str(small_data),
+        dataset=None,
+        crop_size=(64, 64),
+        batch_size=2,
+        max_steps=2,
+        num_workers=0,
+        validation_split=None,
+        trackers="none",
+        output=str(output),
+        logging_steps=1,
+        precision="no",
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "-t-" in name])
+def test_recipes_start(name, small_data, tmp_path):
+    result = train(small_recipe(name, small_data, tmp_path))
+    assert result.step == 2
+    assert all(np.isfinite(losses(tmp_path)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "-t-" not in name])
+def test_larger_recipes_start(name, small_data, tmp_path):
+    result = train(small_recipe(name, small_data, tmp_path))
+    assert result.step == 2
+    assert all(np.isfinite(losses(tmp_path)))

@@ -1,0 +1,125 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Runs that are killed and go on, in processes of their own."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cgrseg_hf.training import checkpoints, train
+
+
+def wait_for_line(process: subprocess.Popen, pattern: str) -> str:
+    """Read the process's output until it says something."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return line
+    raise AssertionError("".join(lines))
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    """Return when the run's log has come to a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        log = folder / "log.jsonl"
+        if log.exists() and f'"step": {step},' in log.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.stdout.read())
+
+
+def kill_and_resume(config, start_command, moments: list[tuple[int, float]]) -> dict[str, torch.Tensor]:
+    """Kill the run with SIGKILL so many seconds after a step, each time going on, and give the final weights."""
+    folder = Path(config.output)
+    for step, delay in moments:
+        process = start_command(config, "--resume")
+        wait_for_step(folder, step, process)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    output, _ = (process := start_command(config, "--resume")).communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "Going on after step" in output
+    return load_file(folder / "last" / "model.safetensors")
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+@pytest.fixture
+def two_passes(tiny_training):
+    """7 photos in batches of 2: checkpoints fall in the middle of a pass. Dropout and a moving average are on."""
+    return tiny_training.replace(max_steps=14, batch_size=2, save_steps=3, num_workers=2, ema_decay=0.9)
+
+
+def test_a_killed_run_ends_with_the_same_weights(two_passes, start_command):
+    whole = train(two_passes.replace(output=two_passes.output + "-whole", num_workers=0))
+    weights = kill_and_resume(two_passes, start_command, [(5, random.uniform(0, 0.3))])
+    assert_same_weights(weights, load_file(whole.model / "model.safetensors"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_five_kills_at_random_moments(two_passes, start_command, num_workers):
+    config = two_passes.replace(num_workers=num_workers)
+    whole = train(config.replace(output=config.output + "-whole"))
+    moments = [(step, random.uniform(0, 0.5)) for step in (1, 4, 6, 9, 12)]
+    weights = kill_and_resume(config, start_command, moments)
+    assert_same_weights(weights, load_file(whole.model / "model.safetensors"))
+
+
+def test_sigterm_saves_and_leaves(two_passes, start_command):
+    config = two_passes.replace(max_steps=2000, save_steps=2000)
+    process = start_command(config)
+    wait_for_step(Path(config.output), 3, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "--resume goes on" in output
+    (checkpoint,) = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
+    assert checkpoints.load_state(checkpoint)["step"] >= 3
+
+
+def test_a_kill_while_saving_leaves_a_checkpoint_that_loads(tmp_path):
+    # A process that does nothing but save: wherever it is killed, it was saving.
+    saving = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from cgrseg_hf.training.checkpoints import save_checkpoint, write_folder
+folder = Path(sys.argv[1])
+for step in range(1, 10**6):
+    tensor = torch.full((300_000,), float(step))
+    write = lambda place: save_file({"weight": tensor}, place / "model.safetensors")
+    save_checkpoint(folder, step, write, {"step": step, "tensor": tensor})
+    write_folder(folder / "best", write)
+    print(step, flush=True)
+"""
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", saving, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        wait_for_line(process, "^3$")
+        time.sleep(random.uniform(0, 0.1))
+        process.kill()
+        process.wait()
+        found = checkpoints.list_checkpoints(tmp_path)
+        assert 1 <= len(found) <= 3
+        for checkpoint in found:
+            state = checkpoints.load_state(checkpoint)
+            assert state["tensor"].eq(state["step"]).all()
+            assert load_file(checkpoint / "model.safetensors")["weight"].eq(state["step"]).all()
+            checkpoints.restore_random_state(checkpoint, 0)
+        checkpoints.recover_folder(tmp_path / "best")
+        assert load_file(tmp_path / "best" / "model.safetensors")["weight"].min() >= 1
