@@ -15,11 +15,15 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data import SegmentationData, check_first_masks, load_data
 from ..data.batches import make_training_loader
@@ -106,30 +110,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     set_seed(config.seed + accelerator.process_index)
     if checkpoint is not None:
         checkpoints.restore_random_state(checkpoint, accelerator.process_index)
-    batches = iter(
-        make_training_loader(
-            train_data,
-            training_transforms(
-                crop_size=config.crop_size,
-                resize_to=config.resize_to,
-                scale_range=config.scale_range,
-                max_class_share=config.max_class_share,
-                flip_probability=config.flip_probability,
-                photometric_distortion=config.photometric_distortion,
-                ignore_index=ignore_index,
-                image_mean=image_processor.image_mean,
-                image_std=image_processor.image_std,
-            ),
-            part_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-            process_index=accelerator.process_index,
-            num_processes=accelerator.num_processes,
-            first_batch=run.step * config.gradient_accumulation_steps,
-            shuffle_buffer=config.shuffle_buffer,
-            pin_memory=device.type == "cuda",
-        )
-    )
+    batches = iter(_make_loader(config, accelerator, train_data, image_processor, part_size, run.step))
     if accelerator.is_main_process:
         checkpoints.recover_folder(run.output / "best")
         run.output.mkdir(parents=True, exist_ok=True)
@@ -143,7 +124,8 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
         disable=not accelerator.is_local_main_process,
         dynamic_ncols=True,
     )
-    unchecked: list[tuple[torch.Tensor, list[str]]] = []  # steps whose loss was not looked at yet, and their images
+    unread: list[tuple[_Readout, list[str]]] = []  # of steps whose loss was not looked at yet, with their images
+    stop = False
     losses: list[torch.Tensor] = []
     run.train_mode()
     try:
@@ -159,19 +141,9 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             else:
                 divisor = totals[0].clamp(min=1)
 
-            loss = torch.zeros((), device=device)
-            for index, part in enumerate(parts):
-                is_last_part = index == len(parts) - 1
-                with contextlib.nullcontext() if is_last_part else accelerator.no_sync(prepared_model):
-                    pixel_values = part["pixel_values"].to(device, non_blocking=True)
-                    if config.channels_last:
-                        pixel_values = pixel_values.to(memory_format=torch.channels_last)
-                    labels = part["labels"].to(device, non_blocking=True).long()
-                    logits = prepared_model(pixel_values=pixel_values).logits
-                    part_loss = summed_loss(logits, labels, ignore_index, class_weights) / divisor
-                    # Processes average their gradients, but each part has been divided by the whole already.
-                    accelerator.backward(part_loss * accelerator.num_processes)
-                    loss += part_loss.detach()
+            loss = _add_gradients(
+                prepared_model, parts, divisor, ignore_index, class_weights, config.channels_last, accelerator
+            )
             if config.max_grad_norm is not None:
                 accelerator.clip_grad_norm_(prepared_model.parameters(), config.max_grad_norm)
             learning_rate = run.schedule.get_last_lr()[0]
@@ -182,19 +154,20 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
                 run.averaged.update_parameters(run.model)
             run.step += 1
 
-            # Looking at a loss waits for the device: look at the one before this while this one is computed, and at
-            # this one only if something is about to be kept.
+            # What a step came to is read while the next one is computed, and at once only if something is to be kept.
             loss = accelerator.reduce(loss, "sum")
             losses.append(loss)
-            unchecked.append((loss, [name for part in parts for name in part["names"]]))
+            names = [name for part in parts for name in part["names"]]
+            unread.append((_Readout(torch.stack([loss, totals[1]])), names))
             is_last = run.step == max_steps
-            stop = bool(totals[1] > 0)
             evaluate = validation_data is not None and (run.step % config.evaluation_steps == 0 or is_last)
             save = run.step % config.save_steps == 0 or is_last or stop
-            while len(unchecked) > (0 if evaluate or save else 1):
-                loss_to_check, names = unchecked.pop(0)
-                if not torch.isfinite(loss_to_check):
-                    raise _stopped(f"The loss is {float(loss_to_check)}", names, run)
+            while len(unread) > (0 if evaluate or save else 1):
+                readout, names = unread.pop(0)
+                value, wish_to_stop = readout.read()
+                stop |= wish_to_stop > 0
+                if not math.isfinite(value):
+                    raise _stopped(f"The loss is {value}", names, run)
             if (evaluate or save) and not run.has_finite_weights():
                 raise _stopped("The weights are not finite, though the loss is", names, run)
 
@@ -210,7 +183,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
                 run.train_mode()
             if save:
                 run.save_checkpoint()
-            if stop and not is_last:
+            if stop and save and not is_last:
                 accelerator.print(f"Told to stop after step {run.step}: a checkpoint is written, --resume goes on.")
                 return _describe_result(run, None, finished=False)
     finally:
@@ -220,6 +193,23 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
 
     run.write_shipped_model(run.output / "last")
     return _describe_result(run, run.output / ("last" if validation_data is None else "best"), finished=True)
+
+
+class _Readout:
+    """A tensor's values, copied to the host without holding up the device."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self._values = tensor.to("cpu", non_blocking=True)
+        self._copied = None
+        if tensor.is_cuda:
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def read(self) -> list[float]:
+        """The values, as soon as the device has come that far."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._values.tolist()
 
 
 def _make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -284,6 +274,66 @@ def _load_splits(config: TrainingConfig, accelerator: Accelerator) -> tuple[Segm
         splits.append(data)
     accelerator.print(f"Raw ids → train ids: {splits[0].label_mapping.describe()}")
     return splits[0], splits[1]
+
+
+def _make_loader(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    data: SegmentationData,
+    image_processor: BaseImageProcessor,
+    part_size: int,
+    step: int,
+) -> DataLoader:
+    """Endless augmented batches of `part_size` images for this process, from a step of the run on."""
+    transform = training_transforms(
+        crop_size=config.crop_size,
+        resize_to=config.resize_to,
+        scale_range=config.scale_range,
+        max_class_share=config.max_class_share,
+        flip_probability=config.flip_probability,
+        photometric_distortion=config.photometric_distortion,
+        ignore_index=data.ignore_index,
+        image_mean=image_processor.image_mean,
+        image_std=image_processor.image_std,
+    )
+    return make_training_loader(
+        data,
+        transform,
+        part_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        first_batch=step * config.gradient_accumulation_steps,
+        shuffle_buffer=config.shuffle_buffer,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def _add_gradients(
+    model: nn.Module,
+    parts: list[dict[str, Any]],
+    divisor: float | torch.Tensor,
+    ignore_index: int,
+    class_weights: torch.Tensor | None,
+    channels_last: bool,
+    accelerator: Accelerator,
+) -> torch.Tensor:
+    """Add the gradients of a batch's parts, and give this process's share of the batch's loss."""
+    device = accelerator.device
+    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    loss = torch.zeros((), device=device)
+    for index, part in enumerate(parts):
+        is_last = index == len(parts) - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
+            pixel_values = part["pixel_values"].to(device, non_blocking=True, memory_format=memory_format)
+            labels = part["labels"].to(device, non_blocking=True).long()
+            logits = model(pixel_values=pixel_values).logits
+            part_loss = summed_loss(logits, labels, ignore_index, class_weights) / divisor
+            # Processes average their gradients, but each part has been divided by the whole already.
+            accelerator.backward(part_loss * accelerator.num_processes)
+            loss += part_loss.detach()
+    return loss
 
 
 def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppedError:

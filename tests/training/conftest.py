@@ -64,7 +64,7 @@ def tiny_training(small_data, tiny_model, tmp_path) -> TrainingConfig:
 
 @pytest.fixture
 def start_command() -> Callable[..., subprocess.Popen]:
-    """Start `cgrseg train` with a configuration's values, as a user would, in a process that is ended after the test."""
+    """Start `cgrseg train` with a configuration's values, as a user would; the process ends with the test."""
     started: list[subprocess.Popen] = []
 
     def start(config: TrainingConfig, *more: str, launcher: tuple[str, ...] = ("-m", "cgrseg_hf", "train")):

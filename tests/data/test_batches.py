@@ -1,0 +1,74 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The same seed gives the same batches, however they are read."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from cgrseg_hf.data import load_data
+from cgrseg_hf.data.batches import EndlessBatches, make_training_loader
+from cgrseg_hf.data.transforms import training_transforms
+
+PHOTOS = Path(__file__).parents[1] / "fixtures" / "photos"
+
+
+def read(count: int, streaming: bool = False, **options) -> list[dict]:
+    data = load_data(PHOTOS, "train", streaming=streaming)
+    transform = training_transforms((32, 32), (128, 64))
+    options = {"batch_size": 4, "seed": 3, **options}
+    return list(itertools.islice(make_training_loader(data, transform, **options), count))
+
+
+def assert_equal(one: list[dict], other: list[dict]) -> None:
+    assert [batch["names"] for batch in one] == [batch["names"] for batch in other]
+    for left, right in zip(one, other):
+        assert torch.equal(left["pixel_values"], right["pixel_values"])
+        assert torch.equal(left["labels"], right["labels"])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_any_number_of_workers_gives_the_same_batches(streaming):
+    assert_equal(read(5, streaming, num_workers=0), read(5, streaming, num_workers=2))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_going_on_at_any_batch(streaming):
+    assert_equal(read(8, streaming)[5:], read(3, streaming, first_batch=5))
+
+
+def test_every_pass_shows_each_photo_once_in_another_order_and_form():
+    first, second = read(3), read(6)[3:]
+    names = [[name for batch in batches for name in batch["names"]] for batches in (first, second)]
+    assert len(set(names[0])) == len(set(names[1])) == 12
+    assert names[0] != names[1]
+    where = {name: (batch, at) for batch in second for at, name in enumerate(batch["names"])}
+    batch, at = where[first[0]["names"][0]]
+    assert not torch.equal(batch["pixel_values"][at], first[0]["pixel_values"][0])
+
+
+def test_batches_run_on_across_passes():
+    batches = list(itertools.islice(EndlessBatches(range(5), batch_size=3, seed=0), 5))
+    draws = [draw for batch in batches for draw in batch]
+    assert [draw.epoch for draw in draws] == [0] * 5 + [1] * 5 + [2] * 5
+    assert all(sorted(draw.index for draw in draws[start : start + 5]) == list(range(5)) for start in (0, 5, 10))
+
+
+def test_processes_share_what_one_would_read():
+    alone = [list(itertools.islice(EndlessBatches(range(7), 4, 1), 6))]
+    shared = [list(itertools.islice(EndlessBatches(range(7), 2, 1, process, 2), 6)) for process in range(2)]
+    together = [one + other for one, other in zip(*shared)]
+    assert together == alone[0]
+
+
+def test_seeds_matter():
+    assert [batch["names"] for batch in read(3, seed=4)] != [batch["names"] for batch in read(3)]
+
+
+def test_reading_does_not_disturb_the_random_numbers_of_training():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    read(2)
+    assert torch.equal(torch.rand(3), expected)
