@@ -1,0 +1,184 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg evaluate`."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of the model, or its id on the Hugging Face Hub.")],
+    data: Annotated[str, typer.Option(help="Folder of the data set, or its id on the Hugging Face Hub.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which images to evaluate on.")] = "validation",
+    label_ids: Annotated[
+        str, typer.Option(help="How the known data set's files hold ids, such as raw or train-ids.")
+    ] = "auto",
+    reduce_labels: Annotated[
+        bool | None,
+        typer.Option("--reduce-labels/--no-reduce-labels", help="Whether id 0 is ignored and others lowered by one."),
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of the images, in tables.")] = None,
+    annotation_column: Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")] = None,
+    streaming: Annotated[bool, typer.Option("--streaming", help="Read row by row, without a download first.")] = False,
+    protocol: Annotated[
+        Literal["default", "reference"],
+        typer.Option(
+            help="How logits come to the image's size: in one step, or in the two of the authors' released code.",
+        ),
+    ] = "default",
+    scales: Annotated[
+        str, typer.Option(help="Factors on the image's size, such as '0.75 1.0 1.25', whose scores are averaged.")
+    ] = "1.0",
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image too.")] = False,
+    slide: Annotated[
+        bool, typer.Option("--slide", help="Run windows over the image, not the image as a whole.")
+    ] = False,
+    crop_size: Annotated[
+        str, typer.Option(help="Size of a window in pixels: one number, or height and width.")
+    ] = "512",
+    stride: Annotated[str, typer.Option(help="Step of the windows in pixels: one number, or down and across.")] = "341",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Shorter side in pixels that images are resized to, as the model has it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Evaluate on so many images only.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst images.")] = 10,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the report.", show_default="runs/evaluate/<model>")
+    ] = None,
+    num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")] = 2,
+    precision: Annotated[
+        Literal["no", "bf16", "fp16"], typer.Option(help="Type of the network's arithmetic; no is float32.")
+    ] = "no",
+    check_with: Annotated[
+        str | None,
+        typer.Option(help="Compare with evaluate's own metric on the same maps: mean_iou, or the folder of a copy."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """
+    Score a model on a data set: mean IoU, each class, confusions, and the worst images.
+
+    On several GPUs: accelerate launch -m cgrseg_hf evaluate with the same arguments.
+    """
+    from ..evaluation import EvaluationProtocol
+
+    try:
+        how = EvaluationProtocol(
+            scales=tuple(_numbers(scales, float, "--scales")),
+            flip=flip,
+            slide=slide,
+            crop_size=_pair(crop_size, "--crop-size"),
+            stride=_pair(stride, "--stride"),
+            reference=protocol == "reference",
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+    import torch
+    from accelerate import Accelerator
+    from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+    from ..data import load_data
+    from ..evaluation import evaluate_model, per_class_table, write_report
+    from ..evaluation.report import make_report, without_nan
+
+    accelerator = Accelerator()
+    image_processor = AutoImageProcessor.from_pretrained(model)
+    if size is not None:
+        image_processor.size = _override_size(image_processor.size, size)
+    network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
+    loaded = load_data(
+        data,
+        split,
+        dataset,
+        image_column=image_column,
+        annotation_column=annotation_column,
+        streaming=streaming,
+        label_ids=label_ids,
+        reduce_labels=reduce_labels,
+        ignore_index=getattr(network.config, "semantic_loss_ignore_index", 255),
+    )
+    if accelerator.is_main_process:
+        for line in (
+            f"Data: {loaded.description}",
+            f"Ids: {loaded.label_mapping.describe()}",
+            f"Protocol: {how.describe()}",
+            *_compare_names(network.config.id2label, loaded.id2label),
+        ):
+            typer.echo(line, err=True)
+    result = evaluate_model(
+        network,
+        image_processor,
+        loaded,
+        how,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        reduce=lambda tensor: accelerator.reduce(tensor.to(accelerator.device), "sum"),
+        limit=limit,
+        autocast={"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision],
+        num_workers=num_workers,
+        keep_worst=worst,
+        progress=accelerator.is_main_process,
+        check_with=check_with,
+    )
+    if accelerator.is_main_process:
+        extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
+        report = write_report(result, output or Path("runs/evaluate") / _name(model), model=model, extra=extra)
+        if as_json:
+            typer.echo(json.dumps(without_nan(make_report(result, model, extra)), ensure_ascii=False, indent=1))
+        else:
+            typer.echo(per_class_table(result))
+        typer.echo(
+            f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json
+        )
+    accelerator.end_training()
+
+
+def _numbers(text: str, kind: type, option: str) -> list[Any]:
+    """Numbers with commas, spaces or × between them."""
+    try:
+        return [kind(part) for part in re.split(r"[\s,x×]+", text.strip())]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not made of numbers.", param_hint=option) from None
+
+
+def _pair(text: str, option: str) -> tuple[int, int]:
+    numbers = _numbers(text, int, option)
+    if len(numbers) not in (1, 2):
+        raise typer.BadParameter(f"{text!r} is neither one number nor two.", param_hint=option)
+    return numbers[0], numbers[-1]
+
+
+def _override_size(size: Any, shorter_side: int) -> dict[str, int]:
+    """An image processor's size with another shorter side; a fixed size becomes a square."""
+    lengths = {name: length for name, length in dict(size).items() if length}
+    if "height" in lengths:
+        return {"height": shorter_side, "width": shorter_side}
+    return {**lengths, "shortest_edge": shorter_side}
+
+
+def _compare_names(of_model: dict[int, str], of_data: dict[int, str]) -> list[str]:
+    """A warning where model and data name the same number of classes differently."""
+    if len(of_model) != len(of_data) or all(re.fullmatch(r"LABEL_\d+", name) for name in of_model.values()):
+        return []
+    different = [class_id for class_id in of_data if of_model.get(class_id) != of_data[class_id]]
+    if not different:
+        return []
+    shown = ", ".join(f"{one} is {of_model.get(one)!r} and {of_data[one]!r}" for one in different[:3])
+    return [
+        f"Warning: {len(different)} of {len(of_data)} classes have different names in model and data "
+        f"({shown}{', …' if len(different) > 3 else ''}): if their order differs too, the scores mean nothing."
+    ]
+
+
+def _name(model: str) -> str:
+    """What to call a model's report: its folder, with the run's where it is only called "best" or "last"."""
+    path = Path(model).resolve() if Path(model).exists() else Path(model)
+    return f"{path.parent.name}-{path.name}" if path.name in ("best", "last") else path.name

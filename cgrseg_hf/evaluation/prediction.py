@@ -1,0 +1,337 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""One picture to one label map, by a test protocol: whole or in windows, at one scale or several, mirrored or not.
+
+With `EvaluationProtocol(reference=True)` the steps are those of the authors' released code; without, the logits of
+CGRSeg are resized in a single step that never looks at padding.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import nn
+
+from ..configuration_cgrseg import CGRSegConfig
+from ..post_processing_cgrseg import resize_logits
+
+REFERENCE_SIZE_DIVISOR = 32
+REFERENCE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+
+# Class scores that are resized at once: 256 MB in float32.
+_SCORES_AT_ONCE = 2**26
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """
+    How a model is tested.
+
+    Args:
+        scales (`tuple[float, ...]`, *optional*, defaults to `(1.0,)`):
+            Factors on the image processor's target size. The softmax of several is averaged at the picture's own
+            size. `REFERENCE_SCALES` has those of the released code.
+        flip (`bool`, *optional*, defaults to `False`):
+            Whether to average with the mirrored picture too.
+        slide (`bool`, *optional*, defaults to `False`):
+            Whether to run windows over the resized picture and average their logits where they overlap. A picture
+            that fits in one window is run whole.
+        crop_size (`tuple[int, int]`, *optional*, defaults to `(512, 512)`):
+            Height and width of a window in pixels.
+        stride (`tuple[int, int]`, *optional*, defaults to `(341, 341)`):
+            Steps of the windows, down and across, in pixels.
+        reference (`bool`, *optional*, defaults to `False`):
+            Whether to go the released code's way: resize the picture in its whole-number arithmetic, pad it to a
+            multiple of 32, resize the logits to the padded size, cut the padding off, and resize to the picture's own
+            size. The image processor's `size` counts; its default is the reference's.
+
+    Raises:
+        ValueError: If scales, windows or steps are not positive, or the steps leave gaps between the windows.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    slide: bool = False
+    crop_size: tuple[int, int] = (512, 512)
+    stride: tuple[int, int] = (341, 341)
+    reference: bool = False
+
+    def __post_init__(self):
+        for name in ("scales", "crop_size", "stride"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.scales or not all(math.isfinite(scale) and scale > 0 for scale in self.scales):
+            raise ValueError(f"scales={self.scales}: give at least one factor, each above 0, such as (1.0,).")
+        for name in ("crop_size", "stride"):
+            lengths = getattr(self, name)
+            if len(lengths) != 2 or not all(isinstance(length, int) and length > 0 for length in lengths):
+                raise ValueError(f"{name}={lengths}: give height and width as two whole numbers above 0.")
+        if any(step > length for step, length in zip(self.stride, self.crop_size)):
+            raise ValueError(
+                f"stride={self.stride} is larger than crop_size={self.crop_size}: pixels between the windows would "
+                "have no prediction."
+            )
+
+    def describe(self) -> str:
+        """One line for people."""
+        parts = ["whole image"]
+        if self.slide:
+            parts = ["windows of {}×{} pixels every {}×{}".format(*self.crop_size, *self.stride)]
+        parts.append(
+            ("scales " if len(self.scales) > 1 else "scale ") + " ".join(f"{scale:g}" for scale in self.scales)
+        )
+        if self.flip:
+            parts.append("mirrored too")
+        parts.append("logits resized in the reference's two steps" if self.reference else "logits resized in one step")
+        return ", ".join(parts)
+
+
+DEFAULT_PROTOCOL = EvaluationProtocol()
+
+
+def predict_label_map(
+    model: nn.Module,
+    image: Image.Image,
+    image_processor: Any,
+    protocol: EvaluationProtocol = DEFAULT_PROTOCOL,
+    *,
+    autocast: torch.dtype | None = None,
+) -> torch.Tensor:
+    """
+    The class of every pixel of a picture.
+
+    Args:
+        model (`torch.nn.Module`):
+            Any model for semantic segmentation of transformers whose output has `logits`
+            `(batch, num_labels, height, width)`. It runs in the mode that it is in: call `eval()` first.
+        image (`PIL.Image.Image`):
+            The picture; it is turned as its EXIF says.
+        image_processor (`BaseImageProcessor`):
+            The model's image processor.
+        protocol (`EvaluationProtocol`, *optional*):
+            By default one pass over the whole picture.
+        autocast (`torch.dtype`, *optional*):
+            Run the network in this type, such as `torch.bfloat16`. Scores are resized and averaged in float32.
+
+    Returns:
+        `torch.Tensor` of shape `(height, width)` of the picture, on the model's device: uint8 for up to 256 classes,
+        beyond that int32.
+
+    Raises:
+        ValueError: If the model's output has no logits of four dimensions.
+    """
+    image = ImageOps.exif_transpose(image)
+    size = (image.height, image.width)
+    views = [(scale, flip) for scale in protocol.scales for flip in ([False, True] if protocol.flip else [False])]
+    with torch.inference_mode():
+        network = _Network(model, autocast)
+        if len(views) == 1:
+            pixels, image_size = _read_pixels(image, image_processor, protocol.scales[0], protocol.reference)
+            logits, resize = _score(network, pixels, image_size, size, protocol)
+            classes = classify_pixels(logits, resize, size)[0]
+            return classes.to(_label_type(logits.shape[1]))
+        probabilities = 0
+        for scale, flip in views:
+            pixels, image_size = _read_pixels(image, image_processor, scale, protocol.reference)
+            if flip:
+                pixels = _flip(pixels, image_size)
+            logits, resize = _score(network, pixels, image_size, size, protocol)
+            scores = resize(logits.float()).softmax(dim=1)
+            probabilities = probabilities + (scores.flip(-1) if flip else scores)
+        return probabilities[0].argmax(dim=0).to(_label_type(probabilities.shape[1]))
+
+
+class _Network:
+    """A model as a function from pixels to logits, in its own type, on its own device."""
+
+    def __init__(self, model: nn.Module, autocast: torch.dtype | None):
+        parameter = next(model.parameters())
+        self.model = model
+        self.device = parameter.device
+        self.dtype = torch.float32 if autocast is not None else parameter.dtype
+        self.autocast = autocast
+        self.is_cgrseg = getattr(getattr(model, "config", None), "model_type", None) == CGRSegConfig.model_type
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        context = nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
+        with context:
+            outputs = self.model(pixel_values=pixels.to(self.device, self.dtype))
+        logits = getattr(outputs, "logits", None)
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
+            raise ValueError(
+                f"{type(self.model).__name__} gives {type(outputs).__name__} without logits of shape (batch, "
+                "num_labels, height, width): use a model of AutoModelForSemanticSegmentation, such as SegFormer."
+            )
+        return logits
+
+
+def _read_pixels(
+    image: Image.Image, image_processor: Any, scale: float, reference: bool
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The processor's pixels (1, channels, height, width), padded as it does, and the picture's size in them."""
+    settings: dict[str, Any] = {}
+    if scale != 1:
+        if getattr(image_processor, "do_resize", True):
+            size = {name: length for name, length in dict(image_processor.size).items() if length}
+        else:
+            size = {"height": image.height, "width": image.width}
+        settings = {"size": {name: max(int(length * scale), 1) for name, length in size.items()}, "do_resize": True}
+    batch = image_processor(image, return_tensors="pt", **settings)
+    image_size = _image_size(batch)
+    if reference and image_size != (image.height, image.width):
+        resized = Image.fromarray(resize_as_reference(np.asarray(image.convert("RGB")), image_size))
+        batch = image_processor(resized, return_tensors="pt", do_resize=False)
+    return batch["pixel_values"], image_size
+
+
+def _image_size(batch: Any) -> tuple[int, int]:
+    """Height and width of the one picture in a batch; without `image_sizes`, it has no padding."""
+    image_sizes = batch.get("image_sizes")
+    height, width = batch["pixel_values"].shape[-2:] if image_sizes is None else image_sizes[0]
+    return int(height), int(width)
+
+
+def resize_as_reference(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """
+    Resize bilinearly in the whole-number arithmetic of the library that the released code uses.
+
+    About every eighth value comes out one level apart from exact rounding.
+
+    Args:
+        image (`numpy.ndarray` of shape `(height, width, channels)`, uint8):
+            The picture.
+        size (`tuple[int, int]`):
+            New height and width in pixels.
+
+    Returns:
+        `numpy.ndarray` of shape `(*size, channels)`, uint8.
+    """
+    (upper, lower, upper_weight, lower_weight), (left, right, left_weight, right_weight) = (
+        _neighbours(length, target) for length, target in zip(image.shape[:2], size)
+    )
+    values = image.astype(np.int32)
+    # Weights have 11 bits behind the point. Of the sum across, 7 are kept; 16 of the products down are dropped, and
+    # the last 2 rounded.
+    values = (values[:, left] * left_weight[:, None] + values[:, right] * right_weight[:, None]) >> 4
+    above = (values[upper] * upper_weight[:, None, None]) >> 16
+    below = (values[lower] * lower_weight[:, None, None]) >> 16
+    return ((above + below + 2) >> 2).astype(np.uint8)
+
+
+def _neighbours(length: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """For each new position the two old ones around it, and their weights in 2048ths; pixels have their centres."""
+    positions = ((np.arange(target) + 0.5) * (length / target) - 0.5).astype(np.float32).clip(0, length - 1)
+    first = np.floor(positions).astype(np.int32)
+    weight = positions - first.astype(np.float32)
+    weights = [np.rint(part * np.float32(2048)).astype(np.int32) for part in (1 - weight, weight)]
+    return first, np.minimum(first + 1, length - 1), *weights
+
+
+def _flip(pixels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+    """Mirror the picture, and leave the padding to its right."""
+    flipped = pixels.clone()
+    height, width = image_size
+    flipped[..., :height, :width] = pixels[..., :height, :width].flip(-1)
+    return flipped
+
+
+def _score(
+    network: _Network,
+    pixels: torch.Tensor,
+    image_size: tuple[int, int],
+    target: tuple[int, int],
+    protocol: EvaluationProtocol,
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """Logits, and the function that brings any of their classes to the target size."""
+    if protocol.reference:
+        pixels = _pad(pixels[..., : image_size[0], : image_size[1]], REFERENCE_SIZE_DIVISOR)
+    covered = tuple(pixels.shape[-2:])
+    frame = covered if protocol.reference else image_size
+    if protocol.slide and any(length > crop for length, crop in zip(frame, protocol.crop_size)):
+        logits = _slide(network, pixels[..., : frame[0], : frame[1]], protocol)
+        covered = frame
+    else:
+        logits = network(pixels)
+        if network.is_cgrseg and not protocol.reference:
+            return logits, lambda scores: resize_logits(scores, image_size, target)
+    if covered == image_size and not protocol.reference:
+        return logits, lambda scores: _interpolate(scores, target)
+
+    def resize_in_two_steps(scores: torch.Tensor) -> torch.Tensor:
+        return _interpolate(_interpolate(scores, covered)[..., : image_size[0], : image_size[1]], target)
+
+    return logits, resize_in_two_steps
+
+
+def _slide(network: _Network, pixels: torch.Tensor, protocol: EvaluationProtocol) -> torch.Tensor:
+    """Logits of (1, channels, height, width) pixels at their own size, averaged where windows overlap."""
+    height, width = pixels.shape[-2:]
+    summed, counts = None, torch.zeros(height, width, device=network.device)
+    for rows in _windows(height, protocol.crop_size[0], protocol.stride[0]):
+        for columns in _windows(width, protocol.crop_size[1], protocol.stride[1]):
+            window = pixels[..., rows, columns]
+            window_size = tuple(window.shape[-2:])
+            logits = network(window).float()
+            if network.is_cgrseg and not protocol.reference:
+                logits = resize_logits(logits, window_size, window_size)
+            else:
+                logits = _interpolate(logits, window_size)
+            if summed is None:
+                summed = logits.new_zeros(1, logits.shape[1], height, width)
+            summed[..., rows, columns] += logits
+            counts[rows, columns] += 1
+    return summed / counts
+
+
+def _windows(length: int, crop: int, stride: int) -> Iterator[slice]:
+    """Windows along one side; the last one ends where the picture does, and none reaches beyond it."""
+    for start in range(0, max(length - crop, 0) + stride, stride):
+        end = min(start + crop, length)
+        yield slice(max(end - crop, 0), end)
+
+
+def classify_pixels(
+    logits: torch.Tensor, resize: Callable[[torch.Tensor], torch.Tensor], target: tuple[int, int]
+) -> torch.Tensor:
+    """
+    The class of each pixel with the highest resized score; only so many classes at once as memory should hold.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_labels, height, width)`):
+            Class scores.
+        resize (`Callable`):
+            Brings `(batch, any number of classes, height, width)`, float32, to the target size.
+        target (`tuple[int, int]`):
+            Height and width in pixels.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, *target)`, int64.
+    """
+    num_labels = logits.shape[1]
+    step = max(_SCORES_AT_ONCE // (math.prod(target) * len(logits)), 1)
+    classes = best = None
+    for start in range(0, num_labels, step):
+        scores, winners = resize(logits[:, start : start + step].float()).max(dim=1)
+        if best is None:
+            classes, best = winners, scores
+        else:
+            better = scores > best
+            classes, best = torch.where(better, winners + start, classes), torch.where(better, scores, best)
+    return classes
+
+
+def _label_type(num_labels: int) -> torch.dtype:
+    return torch.uint8 if num_labels <= 256 else torch.int32
+
+
+def _interpolate(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+
+
+def _pad(pixels: torch.Tensor, divisor: int) -> torch.Tensor:
+    """Pad below and right with 0 to multiples of the divisor."""
+    height, width = pixels.shape[-2:]
+    return nn.functional.pad(pixels, (0, -width % divisor, 0, -height % divisor))

@@ -1,0 +1,184 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Evaluation results as files and as a table for the terminal."""
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+import re
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from .evaluator import EvaluationResult
+from .panels import draw_confusion_matrix, draw_panel
+
+_PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "pillow")
+# A spreadsheet takes what begins with one of these for a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "overall accuracy"}
+
+
+def write_report(
+    result: EvaluationResult, folder: str | Path, *, model: str, extra: dict[str, Any] | None = None
+) -> Path:
+    """
+    Write what an evaluation found into a folder.
+
+    `report.json` has everything in numbers, with null where a class does not occur, and what is needed to repeat it;
+    `per_class.csv` the classes alone; `confusion_matrix.png` shows which class was taken for which; `worst` holds the
+    worst images beside truth and prediction, the worst first.
+
+    Args:
+        result ([`EvaluationResult`]):
+            What `evaluate_model` returned.
+        folder (`str` or `Path`):
+            Made if need be; an earlier report in it is replaced.
+        model (`str`):
+            The model's name.
+        extra (`dict`, *optional*):
+            More for `report.json`, such as `seed`.
+
+    Returns:
+        `Path`: the file `report.json`.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    folder = Path(folder)
+    (folder / "worst").mkdir(parents=True, exist_ok=True)
+    for panel in (folder / "worst").glob("[0-9][0-9]_*.png"):
+        panel.unlink()
+    for rank, image in enumerate(result.worst, start=1):
+        draw_panel(
+            image.image,
+            image.label_map,
+            image.prediction,
+            result.id2label,
+            result.palette,
+            result.ignore_index,
+            title=f"{rank}. {image.name}: mean IoU {image.mean_iou:.1%} over its own classes",
+        ).save(folder / "worst" / f"{rank:02d}_{_file_name(image.name)}.png")
+    draw_confusion_matrix(result.confusion_matrix, result.id2label).save(folder / "confusion_matrix.png")
+    _write_csv(result, folder / "per_class.csv")
+    path = folder / "report.json"
+    text = json.dumps(without_nan(make_report(result, model, extra)), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The content of `report.json`; numbers that do not exist are NaN."""
+    extra = dict(extra or {})
+    return {
+        "model": model,
+        "data": result.data,
+        "protocol": {**dataclasses.asdict(result.protocol), "description": result.protocol.describe()},
+        "num_images": result.num_images,
+        "num_pixels": int(result.confusion_matrix.sum()),
+        "metrics": {name: float(result.metrics[name]) for name in _MEANS},
+        "classes": describe_classes(result),
+        "worst": [{"name": image.name, "mean_iou": image.mean_iou} for image in result.worst],
+        "cross_check": result.cross_check,
+        "seconds": result.seconds,
+        "device": result.device,
+        "precision": result.precision,
+        "seed": extra.pop("seed", None),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "git_commit": _git_commit(),
+        **({"extra": extra} if extra else {}),
+    }
+
+
+def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:
+    """For each class its id, name, IoU, accuracy, true and predicted pixels, and share of the true pixels."""
+    matrix = result.confusion_matrix
+    true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+    total = max(int(true.sum()), 1)
+    return [
+        {
+            "id": class_id,
+            "name": result.id2label[class_id],
+            "iou": float(result.metrics["per_category_iou"][class_id]),
+            "accuracy": float(result.metrics["per_category_accuracy"][class_id]),
+            "pixels": int(true[class_id]),
+            "predicted_pixels": int(predicted[class_id]),
+            "share": int(true[class_id]) / total,
+        }
+        for class_id in range(len(matrix))
+    ]
+
+
+def per_class_table(result: EvaluationResult) -> str:
+    """The classes by id with IoU, accuracy and share of the pixels in percent, then the means; a dash for none."""
+    classes = describe_classes(result)
+    width = min(max(len("class"), *(len(one["name"]) for one in classes)), 32)
+    lines = [f"{'id':>4}  {'class':<{width}}  {'IoU':>6}  {'acc.':>6}  {'pixels':>7}"]
+    for one in classes:
+        name = one["name"] if len(one["name"]) <= width else one["name"][: width - 1] + "…"
+        lines.append(
+            f"{one['id']:>4}  {name:<{width}}  {_percent(one['iou'])}  {_percent(one['accuracy'])}  "
+            f"{one['share'] * 100:>6.2f}%"
+        )
+    lines.append("")
+    lines += [f"{label:<{width + 6}}  {_percent(result.metrics[name])}" for name, label in _MEANS.items()]
+    return "\n".join(lines)
+
+
+def escape_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: with an apostrophe before what would begin one."""
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+
+
+def _write_csv(result: EvaluationResult, path: Path) -> None:
+    rows = describe_classes(result)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            values = {key: "" if _is_nan(value) else value for key, value in row.items()}
+            writer.writerow({**values, "name": escape_cell(row["name"])})
+
+
+def _percent(value: float) -> str:
+    return f"{'–':>6}" if _is_nan(value) else f"{value * 100:>6.2f}"
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if _is_nan(value) else value
+
+
+def _file_name(name: str) -> str:
+    """An image's name as part of a file name, without its ending."""
+    return re.sub(r"[^\w.-]+", "_", Path(name).stem)[:80] or "image"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "cgrseg_hf": __version__}
+    return {**found, **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, with "-dirty" where it was changed; None without one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
