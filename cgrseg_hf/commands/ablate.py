@@ -20,10 +20,13 @@ def ablate(
 
     Each variant is a whole training with the given recipe; the table goes to ablation.csv.
     """
+    from ..processes import leave_group
     from ..training.ablation import VARIANTS, run_ablation
 
     names = [name.strip() for name in variants.split(",")] if variants else list(VARIANTS)
     trained = run_ablation(config, names, resume=resume)
+    if not leave_group():
+        return
     print(f"{'variant':<32} {'parameters':>12} {'mean IoU':>9}")
     for variant in trained:
         score = "stopped" if variant.mean_iou is None else f"{variant.mean_iou:.4f}"

@@ -82,14 +82,14 @@ def evaluate(
         raise typer.BadParameter(str(error)) from error
 
     import torch
-    from accelerate import Accelerator
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
     from ..data import load_data
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..evaluation.report import make_report, without_nan
+    from ..processes import make_accelerator
 
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     image_processor = AutoImageProcessor.from_pretrained(model)
     if size is not None:
         image_processor.size = _override_size(image_processor.size, size)

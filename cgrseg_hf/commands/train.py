@@ -20,11 +20,15 @@ def train(
     Every value of a recipe has an option of its own. On several GPUs: accelerate launch scripts/train.py with the same
     options.
     """
+    from ..processes import leave_group
     from ..training.loop import train as run_training
 
     result = run_training(config, resume=resume)
+    is_main = leave_group()
     if not result.finished:
-        raise typer.Exit(143)
+        raise typer.Exit(143)  # as a process that SIGTERM has ended
+    if not is_main:
+        return
     score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.4f})"
     print(f"The model{score} is in {result.model}, the log in {result.output}.")
     print(

@@ -28,6 +28,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..data import SegmentationData, check_first_masks, load_data
 from ..data.batches import make_training_loader
 from ..data.transforms import training_transforms
+from ..processes import make_accelerator
 from . import checkpoints
 from .config import TrainingConfig
 from .loss import loss_weight, summed_loss
@@ -80,7 +81,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             run.
         TrainingStoppedError: If the loss is not finite.
     """
-    accelerator = _make_accelerator(config)
+    accelerator = _prepare_processes(config)
     device = accelerator.device
     checkpoint = _find_checkpoint(config, resume)
     part_size = _divide_batch(config, accelerator.num_processes)
@@ -212,11 +213,11 @@ class _Readout:
         return self._values.tolist()
 
 
-def _make_accelerator(config: TrainingConfig) -> Accelerator:
+def _prepare_processes(config: TrainingConfig) -> Accelerator:
     trackers = None if config.trackers in ("none", "") else config.trackers.split(",")
     if trackers == ["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
         trackers = None  # the default, where it is not installed; log.jsonl has the same
-    accelerator = Accelerator(mixed_precision=config.precision, log_with=trackers, project_dir=config.output)
+    accelerator = make_accelerator(mixed_precision=config.precision, log_with=trackers, project_dir=config.output)
     if trackers:
         accelerator.init_trackers("log")
     return accelerator

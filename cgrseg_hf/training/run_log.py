@@ -38,8 +38,9 @@ class RunLog:
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file and the trackers."""
-        self._accelerator.end_training()
+        """Close the file and the trackers; other than `end_training`, this leaves the group of processes as it is."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
         if self._file is not None:
             self._file.close()
 

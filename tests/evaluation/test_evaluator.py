@@ -14,7 +14,7 @@ from PIL import Image
 from cgrseg_hf.data import load_data
 from cgrseg_hf.evaluation import EvaluationProtocol, MeanIoU, evaluate_model, predict_label_map
 
-SPAWNED = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+SPAWNED = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def evaluate_quietly(model, image_processor, data, *args, **options):

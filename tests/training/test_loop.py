@@ -84,13 +84,14 @@ def test_accumulated_parts_are_the_whole_batch(tiny_training, small_data):
 def test_two_processes_are_one_with_their_whole_batch(tiny_training, start_command):
     config = frozen(tiny_training, loss_normalization="valid")
     alone = start_command(config.replace(output=config.output + "-alone"))
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0")
     script = str(Path(__file__).parents[2] / "scripts" / "train.py")
-    together = start_command(config.replace(output=config.output + "-together"), launcher=(*launcher, script))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script)
+    together = start_command(config.replace(output=config.output + "-together"), launcher=launcher)
     for process in (alone, together):
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
-    assert "batch_size=4" not in output
+    (checkpoint,) = Path(config.output + "-together", "checkpoints").iterdir()
+    assert (checkpoint / "random_state_1.pt").exists()  # there were two
     one, other = (losses(Path(config.output + end)) for end in ("-alone", "-together"))
     assert len(one) == 8
     np.testing.assert_allclose(other, one, atol=1e-5, rtol=0)

@@ -1,0 +1,35 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""One process or several, on whatever devices there are."""
+
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+
+
+def make_accelerator(**options: Any) -> Accelerator:
+    """
+    An accelerator that knows the processes that a launcher has started, on CPUs as well.
+
+    Args:
+        **options: Of `accelerate.Accelerator`.
+
+    Raises:
+        ValueError: If a launcher started several processes, but each would work as if it were alone.
+    """
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), **options)
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise ValueError(
+            f"{started} processes were started, but they form a group of {accelerator.num_processes}: start them with "
+            "accelerate launch on accelerators, or with torchrun on CPUs."
+        )
+    return accelerator
+
+
+def leave_group() -> bool:
+    """Take leave of the other processes at the end of a command, and tell whether this is the one that reports."""
+    state = PartialState()
+    state.destroy_process_group()
+    return state.is_main_process
