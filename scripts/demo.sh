@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Train a small CGRSeg on a dozen photos and segment one of them: bash scripts/demo.sh
+# Segment a photo with the model that comes with the package: bash scripts/demo.sh [photo.jpg]
 set -euo pipefail
+photo="${1:+$(realpath "$1")}"
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh train
-exec .venv/bin/python scripts/demo.py "$@"
+exec .venv/bin/python scripts/demo.py ${photo:+"$photo"}

@@ -1,0 +1,75 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Put a trained model into the package: weights in half precision, and a card from what was measured.
+
+    python scripts/ship_model.py runs/camvid --data DIR --label-ids void-first --facts model_cards/cgrseg-t-camvid.yaml
+
+The half-precision weights are what is evaluated, in float32 arithmetic: the scores in the card are of the files that
+are shipped.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+
+import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
+from cgrseg_hf.data import load_data
+from cgrseg_hf.evaluation import evaluate_model, per_class_table, write_report
+from cgrseg_hf.evaluation.report import make_report, without_nan
+from cgrseg_hf.model_card import CardFacts, make_model_card, read_log
+from cgrseg_hf.pretrained import DEFAULT_MODEL
+
+_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+def main() -> None:
+    """Write the model's folder, evaluate it, and write its card."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the training")
+    parser.add_argument("--data", required=True, help="data set with a validation split")
+    parser.add_argument("--dataset", default="camvid", help="whose classes these are (default: camvid)")
+    parser.add_argument("--label-ids", default="auto", help="convention of the ids")
+    parser.add_argument("--facts", type=Path, required=True, help="YAML of what the card says in words")
+    parser.add_argument("--output", type=Path, default=DEFAULT_MODEL, help="the model's folder")
+    arguments = parser.parse_args()
+
+    write_model(arguments.run / "best", arguments.output)
+    data = load_data(arguments.data, "validation", arguments.dataset, label_ids=arguments.label_ids)
+    model = AutoModelForSemanticSegmentation.from_pretrained(arguments.output)
+    result = evaluate_model(
+        model, AutoImageProcessor.from_pretrained(arguments.output), data, num_workers=1, keep_worst=10
+    )
+    print(per_class_table(result))
+    facts = CardFacts(**yaml.safe_load(arguments.facts.read_text(encoding="utf-8")))
+    write_report(result, arguments.run / "report", model=facts.name)
+    report = without_nan(make_report(result, facts.name))
+    card = make_model_card(facts, report, read_log(arguments.run / "log.jsonl"))
+    card.save(arguments.output / "README.md")
+    shutil.copy(arguments.output / "README.md", arguments.facts.with_suffix(".md"))
+    size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6
+    print(f"{arguments.output}: {size:.1f} MB, with its card {arguments.facts.with_suffix('.md')}.")
+
+
+def write_model(source: Path, target: Path) -> None:
+    """Copy a model with weights in half precision, which are read back as float32 unless told otherwise."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in _FILES[:2]:
+        settings = json.loads((source / name).read_text())
+        settings.pop("auto_map", None)  # the package itself has the code
+        (target / name).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    weights = load_file(source / _FILES[2])
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    if infinite := [name for name, tensor in halves.items() if not tensor.float().isfinite().all()]:
+        raise ValueError(
+            f"Half precision cannot hold {infinite[0]}: its largest value is {weights[infinite[0]].max()}."
+        )
+    save_file(halves, target / _FILES[2], metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
