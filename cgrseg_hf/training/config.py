@@ -28,9 +28,11 @@ class TrainingConfig:
     """
 
     # What is trained
-    model: str = _option("t", "Preset (xs, t, b, l), or a folder or Hub id of any semantic segmentation model.")
+    model: str = _option("t", "Preset (xs, t, b, l), shipped, or a folder or Hub id of a semantic segmentation model.")
     model_settings: dict[str, Any] = _option({}, "Settings of the model's configuration that differ from its own.")
-    backbone_weights: str | None = _option(None, "ImageNet weights of the backbone: a file, or a name such as timm's.")
+    backbone_weights: str | None = _option(
+        None, "ImageNet weights of the backbone: a file, or a name such as timm's; 'none' goes without."
+    )
 
     # What it is trained on
     data: str | None = _option(None, "Folder or Hub id of images with label maps.")
@@ -99,8 +101,9 @@ class TrainingConfig:
             if len(value) != 2:
                 raise ValueError(f"{name} has {len(value)} values ({value}), but takes two.")
             object.__setattr__(self, name, tuple(value))
-        if self.validation_split in ("none", ""):
-            object.__setattr__(self, "validation_split", None)
+        for name in ("validation_split", "backbone_weights"):
+            if getattr(self, name) in ("none", ""):
+                object.__setattr__(self, name, None)
         for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps", "evaluation_steps"):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("save_steps", "keep_checkpoints"):

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The model, its image processor and the class weights that a training configuration asks for."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..conversion import load_imagenet_backbone
 from ..data import SegmentationData
 from ..image_processing_cgrseg import CGRSegImageProcessor
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..pretrained import DEFAULT_MODEL
 from .config import TrainingConfig
 
 # On so many label maps the shares of the classes are counted.
@@ -48,14 +50,14 @@ def make_model(
     else:
         settings["id2label"] = dict(id2label)
         settings["label2id"] = {name: class_id for class_id, name in id2label.items()}
-        folder = Path(config.model)
-        if folder.is_dir() and not any(folder.glob("*.safetensors")):
-            model_config = AutoConfig.from_pretrained(config.model, **settings)
+        source = _locate(config.model)
+        if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
+            model_config = AutoConfig.from_pretrained(source, **settings)
             model = AutoModelForSemanticSegmentation.from_config(model_config)
             say(f"{config.model} holds a configuration without weights: training starts from random ones.")
         else:
             model = AutoModelForSemanticSegmentation.from_pretrained(
-                config.model, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
+                source, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
             )
     if config.backbone_weights is not None:
         say(f"Backbone: {load_imagenet_backbone(model, config.backbone_weights)}.")
@@ -64,13 +66,22 @@ def make_model(
 
 def make_image_processor(config: TrainingConfig, data: SegmentationData) -> BaseImageProcessor:
     """The image processor with which the trained model is evaluated and saved: that of `config.model` if it has one."""
-    if (Path(config.model) / "preprocessor_config.json").exists():
-        return AutoImageProcessor.from_pretrained(config.model)
+    if config.model not in PRESETS:
+        with contextlib.suppress(OSError):  # there is none
+            image_processor = AutoImageProcessor.from_pretrained(_locate(config.model))
+            if hasattr(image_processor, "num_labels"):
+                image_processor.num_labels = data.num_labels
+            return image_processor
     return CGRSegImageProcessor(
         size={"shortest_edge": min(config.resize_to), "longest_edge": max(config.resize_to)},
         num_labels=data.num_labels,
         ignore_index=data.ignore_index,
     )
+
+
+def _locate(model: str) -> str:
+    """Folder or Hub id of a model; "shipped" is the one that comes with the package."""
+    return str(DEFAULT_MODEL) if model == "shipped" else model
 
 
 def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | None:

@@ -148,6 +148,8 @@ def small_recipe(name: str, small_data: Path, output: Path):
     return load_recipe(name).replace(
         data=str(small_data),
         dataset=None,
+        backbone_weights=None,
+        epochs=None,
         crop_size=(64, 64),
         batch_size=2,
         max_steps=2,
