@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import logging
 
 from ..data import SegmentationData
 from ..evaluation import EvaluationResult, evaluate_model
@@ -148,5 +149,9 @@ class TrainingRun:
         self.accelerator.wait_for_everyone()
 
     def _write_model(self, folder: Path, model: PreTrainedModel) -> None:
+        shows_bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # it would tear that of the training apart
         model.save_pretrained(folder)
+        if shows_bars:
+            logging.enable_progress_bar()
         self.image_processor.save_pretrained(folder)

@@ -1,7 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Whole trainings: what they write, and that dividing a batch changes nothing."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
 
+from cgrseg_hf.data import get_description
 from cgrseg_hf.training import TrainingStoppedError, load_recipe, recipe_names, train
+from cgrseg_hf.training.ablation import run_ablation
 
 FRAME = {"shortest_edge": 80, "longest_edge": 160}
 
@@ -143,35 +147,89 @@ def test_another_model_trains_and_is_evaluated(tiny_training, tmp_path):
     assert result.best_mean_iou is not None
 
 
-def small_recipe(name: str, small_data: Path, output: Path):
-    """A recipe as it is, but for two steps of small crops on a few photos."""
-    return load_recipe(name).replace(
-        data=str(small_data),
-        dataset=None,
-        backbone_weights=None,
-        epochs=None,
+# Where each data set keeps images and annotations, and which ids its files hold.
+LAYOUTS = {
+    "ade20k": ("images/training", "annotations/training", lambda ids: ids % 151),
+    "coco-stuff": ("images/train2017", "annotations/train2017", lambda ids: ids),
+    "pascal-context": ("JPEGImages", "SegmentationClassContext", lambda ids: ids % 60),
+    "camvid": ("train/images", "train/annotations", lambda ids: ids % 12),
+}
+
+
+def train_recipe(name: str, small_data: Path, folder: Path) -> None:
+    """Two steps of a recipe as it is, but for small crops of a few photos, laid out as its data set is."""
+    images, annotations, to_ids = next(layout for data, layout in LAYOUTS.items() if name.endswith(data))
+    for place in (images, annotations):
+        (folder / place).mkdir(parents=True)
+    photos = sorted((small_data / "train" / "images").iterdir())[:4]
+    for photo in photos:
+        shutil.copy(photo, folder / images)
+        ids = np.asarray(Image.open(small_data / "train" / "annotations" / f"{photo.stem}.png"))
+        ids = np.where(ids == 255, 0, to_ids(ids)).astype(np.uint8)
+        suffix = "_labelTrainIds" if name.endswith("coco-stuff") else ""
+        Image.fromarray(ids).save(folder / annotations / f"{photo.stem}{suffix}.png")
+    if name.endswith("pascal-context"):
+        (folder / "ImageSets/SegmentationContext").mkdir(parents=True)
+        (folder / "ImageSets/SegmentationContext/train.txt").write_text("".join(f"{p.stem}\n" for p in photos))
+    config = load_recipe(name).replace(
+        data=str(folder),
         crop_size=(64, 64),
         batch_size=2,
         max_steps=2,
         num_workers=0,
         validation_split=None,
         trackers="none",
-        output=str(output),
+        output=str(folder / "run"),
         logging_steps=1,
         precision="no",
     )
+    result = train(config)
+    assert result.step == 2
+    assert all(np.isfinite(losses(result.output)))
+    model = AutoModelForSemanticSegmentation.from_pretrained(result.model)
+    assert model.config.id2label == get_description(config.dataset).id2label
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if "-t-" in name])
 def test_recipes_start(name, small_data, tmp_path):
-    result = train(small_recipe(name, small_data, tmp_path))
-    assert result.step == 2
-    assert all(np.isfinite(losses(tmp_path)))
+    train_recipe(name, small_data, tmp_path)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in recipe_names() if "-t-" not in name])
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "-b-" in name or "-l-" in name])
 def test_larger_recipes_start(name, small_data, tmp_path):
-    result = train(small_recipe(name, small_data, tmp_path))
-    assert result.step == 2
-    assert all(np.isfinite(losses(tmp_path)))
+    train_recipe(name, small_data, tmp_path)
+
+
+def test_fine_tuning_the_shipped_model(small_data, tmp_path):
+    config = load_recipe("finetune").replace(
+        model="shipped",
+        backbone_weights=None,
+        data=str(small_data),
+        crop_size=(64, 64),
+        resize_to=(160, 80),
+        epochs=0.5,
+        batch_size=2,
+        num_workers=0,
+        trackers="none",
+        output=str(tmp_path),
+    )
+    result = train(config)
+    assert result.step == 2  # half of 7 photos, two a step
+    model = AutoModelForSemanticSegmentation.from_pretrained(result.model)
+    assert model.config.num_labels == 171
+    assert AutoImageProcessor.from_pretrained(result.model).num_labels == 171
+
+
+def test_an_ablation_is_tabulated(tiny_training, tmp_path):
+    config = tiny_training.replace(validation_split="validation", max_steps=1)
+    trained = run_ablation(config, ["baseline", "all"])
+    baseline, whole = trained
+    assert baseline.parameters < whole.parameters
+    rows = list(csv.DictReader((Path(config.output) / "ablation.csv").open()))
+    assert [row["variant"] for row in rows] == ["baseline", "all"]
+    assert [float(row["mean_iou"]) for row in rows] == [baseline.mean_iou, whole.mean_iou]
+    kept = AutoModelForSemanticSegmentation.from_pretrained(baseline.folder / "best")
+    assert not kept.config.use_dynamic_prototype_head
+    with pytest.raises(ValueError, match="variants are baseline"):
+        run_ablation(config, ["head-only"])
