@@ -6,6 +6,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, GradientAccumulationPlugin
+
+# What a network computes in under each name of mixed precision.
+AUTOCAST_TYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_KNOWN_TYPES = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.MULTI_XPU)
 
 
 def make_accelerator(**options: Any) -> Accelerator:
@@ -18,7 +25,18 @@ def make_accelerator(**options: Any) -> Accelerator:
     Raises:
         ValueError: If a launcher started several processes, but each would work as if it were alone.
     """
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), **options)
+    AcceleratorState._reset_state()  # of a former accelerator in this process, which had perhaps another precision
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        # The training loop accumulates by itself, whatever accelerate's configuration says.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        **options,
+    )
+    if accelerator.distributed_type not in _KNOWN_TYPES:
+        raise ValueError(
+            f"accelerate's configuration asks for {accelerator.distributed_type.value}, but only data parallelism is "
+            "known here: choose several GPUs in accelerate config, or pass --multi_gpu."
+        )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
         raise ValueError(

@@ -8,10 +8,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..pretrained import DEFAULT_MODEL
+
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Folder of the model, or its id on the Hugging Face Hub.")],
-    data: Annotated[str, typer.Option(help="Folder of the data set, or its id on the Hugging Face Hub.")],
+    model: Annotated[
+        str, typer.Argument(help="Folder of the model, or its id on the Hugging Face Hub.", show_default="shipped")
+    ] = str(DEFAULT_MODEL),
+    data: Annotated[
+        str | None, typer.Option(help="Folder or Hub id of the data set.", show_default="the known data set's Hub id")
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
@@ -26,6 +32,9 @@ def evaluate(
     ] = None,
     image_column: Annotated[str | None, typer.Option(help="Column of the images, in tables.")] = None,
     annotation_column: Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="File of the classes' names; by default the data set's, or else the model's.")
+    ] = None,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read row by row, without a download first.")] = False,
     protocol: Annotated[
         Literal["default", "reference"],
@@ -84,16 +93,20 @@ def evaluate(
     import torch
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
-    from ..data import load_data
+    from ..data import get_description, load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..evaluation.report import make_report, without_nan
-    from ..processes import make_accelerator
+    from ..processes import AUTOCAST_TYPES, make_accelerator
 
     accelerator = make_accelerator()
     image_processor = AutoImageProcessor.from_pretrained(model)
     if size is not None:
         image_processor.size = _override_size(image_processor.size, size)
     network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
+    if data is None and dataset is not None:
+        data = get_description(dataset).hub_id
+    if data is None:
+        raise typer.BadParameter("no data to evaluate on: name a folder or a Hub id.", param_hint="--data")
     loaded = load_data(
         data,
         split,
@@ -103,6 +116,8 @@ def evaluate(
         streaming=streaming,
         label_ids=label_ids,
         reduce_labels=reduce_labels,
+        id2label=None if class_names is None else read_class_names(class_names),
+        default_id2label=network.config.id2label,
         ignore_index=getattr(network.config, "semantic_loss_ignore_index", 255),
     )
     if accelerator.is_main_process:
@@ -122,7 +137,7 @@ def evaluate(
         num_processes=accelerator.num_processes,
         reduce=lambda tensor: accelerator.reduce(tensor.to(accelerator.device), "sum"),
         limit=limit,
-        autocast={"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision],
+        autocast=AUTOCAST_TYPES[precision],
         num_workers=num_workers,
         keep_worst=worst,
         progress=accelerator.is_main_process,
@@ -179,6 +194,7 @@ def _compare_names(of_model: dict[int, str], of_data: dict[int, str]) -> list[st
 
 
 def _name(model: str) -> str:
-    """What to call a model's report: its folder, with the run's where it is only called "best" or "last"."""
+    """What to call a model's report: its folder, with the run's where it is one of a run's models."""
     path = Path(model).resolve() if Path(model).exists() else Path(model)
-    return f"{path.parent.name}-{path.name}" if path.name in ("best", "last") else path.name
+    run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    return f"{run.name}-{path.name}" if path.name in ("best", "last") or run != path.parent else path.name

@@ -4,7 +4,6 @@
 import os
 import sys
 
-import click
 import typer
 
 from .. import __version__
@@ -16,6 +15,7 @@ from .train import train
 app = typer.Typer(
     name="cgrseg",
     help="CGRSeg, efficient semantic segmentation: train and evaluate models, check data sets.",
+    epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,5 +44,5 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("CGRSEG_DEBUG"):
             raise
-        click.secho(f"Error: {error}", fg="red", err=True)
+        typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)

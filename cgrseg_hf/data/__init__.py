@@ -5,7 +5,7 @@ from .catalog import DATASET_NAMES, DatasetDescription, get_description
 from .check import ClassCount, DataCheck, Finding, check_data, check_first_masks
 from .label_mapping import LabelMapping
 from .layouts import SplitNotFoundError
-from .loading import Example, SegmentationData, load_data
+from .loading import Example, SegmentationData, load_data, read_class_names
 
 __all__ = [
     "DATASET_NAMES",
@@ -21,4 +21,5 @@ __all__ = [
     "check_first_masks",
     "get_description",
     "load_data",
+    "read_class_names",
 ]

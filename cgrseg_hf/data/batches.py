@@ -6,7 +6,7 @@ own. So the same seed gives the same batches for any number of workers, training
 that are not streamed, several processes see between them what one process with their whole batch would see.
 """
 
-import signal
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 
 from .loading import SegmentationData
+from .workers import prepare_worker
 
 
 class Draw(NamedTuple):
@@ -43,12 +44,14 @@ class TrainingExamples(Dataset):
         self.transform = transform
         self.seed = seed
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        example = self.data.read(self.data.rows[draw.index] if draw.row is None else draw.row)
+    def __getitem__(self, draw: Draw) -> dict[str, Any] | Exception:
+        try:
+            example = self.data.read(self.data.rows[draw.index] if draw.row is None else draw.row)
+        except (ValueError, OSError) as error:
+            return error  # raised by `read_batches`: a worker's own error would bury its message in tracebacks
         image = tv_tensors.Image(torch.from_numpy(np.array(example.image)).permute(2, 0, 1))
         label_map = tv_tensors.Mask(torch.from_numpy(example.label_map))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_derive_seed(self.seed, draw.epoch, draw.index))
+        with _seeded(_derive_seed(self.seed, draw.epoch, draw.index)):
             image, label_map = self.transform(image, label_map)
         return {
             "pixel_values": image.as_subclass(torch.Tensor),
@@ -147,8 +150,8 @@ def make_training_loader(
     An endless loader of augmented batches; see [`EndlessBatches`] for the arguments.
 
     Returns:
-        `DataLoader` of dictionaries: `pixel_values` `(batch, 3, height, width)`, float32; `labels`
-        `(batch, height, width)`, whole numbers; `names`, the samples' names.
+        `DataLoader` for [`read_batches`], of dictionaries: `pixel_values` `(batch, 3, height, width)`, float32;
+        `labels` `(batch, height, width)`, whole numbers; `names`, the samples' names.
     """
     return DataLoader(
         TrainingExamples(data, transform, seed),
@@ -158,13 +161,28 @@ def make_training_loader(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # by default starting a loader draws from the generator that dropout uses
     )
 
 
-def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Samples of equal size as one batch."""
+def read_batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """
+    The batches of a loader that `make_training_loader` made.
+
+    Raises:
+        ValueError, OSError: If a file of a batch cannot be read or used; the message names it.
+    """
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def collate(examples: list[dict[str, Any] | Exception]) -> dict[str, Any] | Exception:
+    """Samples of equal size as one batch, or what went wrong with one of them."""
+    if errors := [example for example in examples if isinstance(example, Exception)]:
+        return errors[0]
     return {
         "pixel_values": torch.stack([example["pixel_values"] for example in examples]),
         "labels": torch.stack([example["labels"] for example in examples]),
@@ -172,12 +190,15 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _prepare_worker(worker_id: int) -> None:
-    # Schedulers and terminals send these to all processes at once. The main one answers them, and needs its workers
-    # until it has; they end with it.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let the CPU's generator, and no device's, start from a seed, and go on afterwards as if nothing had been."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def _derive_seed(*numbers: int) -> int:

@@ -32,6 +32,8 @@ class DatasetDescription:
             How ids in files become train ids, by the name of the convention; the first is the usual one.
         hub_id (`str`, *optional*):
             A copy on the Hugging Face Hub that loads without a script.
+        is_ambiguous (`bool`):
+            Whether files of two conventions hold the same ids with other meanings, so that one must be named.
     """
 
     name: str
@@ -39,6 +41,7 @@ class DatasetDescription:
     palette: list[tuple[int, int, int]]
     label_mappings: dict[str, LabelMapping]
     hub_id: str | None = None
+    is_ambiguous: bool = False
 
 
 @functools.cache
@@ -63,6 +66,7 @@ def get_description(name: str) -> DatasetDescription:
         palette=[tuple(color) for color in _read(f"{files}-palette")],
         label_mappings=make_label_mappings(),
         hub_id=_HUB_IDS.get(name),
+        is_ambiguous=name in _AMBIGUOUS,
     )
 
 
@@ -123,6 +127,7 @@ def _voc() -> dict[str, LabelMapping]:
     return {"train-ids": LabelMapping.identity(21)}
 
 
+_AMBIGUOUS = {"camvid"}
 _HUB_IDS = {"ade20k": "sezer12138/ADE20k_Segementation"}
 # For each data set, how its files in the folder `labels` begin, and what makes its conventions.
 _LABEL_MAPPINGS: dict[str, tuple[str, Callable[[], dict[str, LabelMapping]]]] = {

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from ..image_processing_cgrseg import pil_to_array
 from .catalog import DatasetDescription, get_description
 from .label_mapping import LabelMapping, check_ignore_index
-from .layouts import SplitNotFoundError, find_convention, find_file_pairs
+from .layouts import find_convention, find_file_pairs
 from .tables import ANNOTATION_MODES, find_table, open_hub, open_picture, select_pairs, stream, undecoded_features
 
 logger = logging.getLogger(__name__)
@@ -106,8 +106,16 @@ class SegmentationData:
         image, annotation = read_image(row), read_annotation(row)
         check_mode(annotation, row)
         check_sizes(image, annotation, row)
-        label_map = self.label_mapping(np.asarray(annotation), describe_file(row, "annotation"))
-        return Example(row["name"], to_rgb(image), label_map)
+        return Example(row["name"], to_rgb(image), self._map(annotation, row))
+
+    def read_label_map(self, row: Mapping[str, Any]) -> np.ndarray:
+        """The annotation of a row alone, with train ids, (height, width); errors as of `read`."""
+        annotation = read_annotation(row)
+        check_mode(annotation, row)
+        return self._map(annotation, row)
+
+    def _map(self, annotation: Image.Image, row: Mapping[str, Any]) -> np.ndarray:
+        return self.label_mapping(np.asarray(annotation), describe_file(row, "annotation"))
 
 
 def load_data(
@@ -121,6 +129,7 @@ def load_data(
     label_ids: str = "auto",
     reduce_labels: bool | None = None,
     id2label: Mapping[int, str] | None = None,
+    default_id2label: Mapping[int, str] | None = None,
     ignore_index: int = 255,
 ) -> SegmentationData:
     """
@@ -151,6 +160,8 @@ def load_data(
             `label_ids` says, and for other data sets as they are.
         id2label (`Mapping[int, str]`, *optional*):
             Names of the classes by train id.
+        default_id2label (`Mapping[int, str]`, *optional*):
+            Names of the classes where nothing else tells them, such as a model's.
         ignore_index (`int`, *optional*, defaults to 255):
             The label of pixels that count for nothing.
 
@@ -176,7 +187,7 @@ def load_data(
     for message in left_out:
         logger.warning("%s", message)
 
-    names = _find_names(source, folder, description, id2label)
+    names = _find_names(source, folder, description, id2label, default_id2label)
     count = "streamed" if isinstance(rows, IterableDataset) else f"{len(rows)} pairs"
     return SegmentationData(
         rows=rows,
@@ -333,6 +344,12 @@ def _choose_label_mapping(
         return make(num_labels, ignore_index)
     check_ignore_index(num_labels, ignore_index)
     label_mappings = description.label_mappings
+    if label_ids == "auto" and description.is_ambiguous:
+        raise ValueError(
+            f"The label maps of {description.name} come with two numberings that cannot be told apart: choose by "
+            "label_ids (--label-ids). "
+            + "; ".join(f"{name}: {mapping.describe()}" for name, mapping in label_mappings.items())
+        )
     if label_ids == "auto":
         label_ids = convention if convention in label_mappings else next(iter(label_mappings))
     return label_mappings[label_ids].with_ignore_index(ignore_index)
@@ -343,6 +360,7 @@ def _find_names(
     folder: Path | None,
     description: DatasetDescription | None,
     id2label: Mapping[int, str] | None,
+    default_id2label: Mapping[int, str] | None,
 ) -> dict[int, str]:
     """Names of the classes: those given, the data set's, or those that lie beside the data."""
     if id2label is not None:
@@ -356,19 +374,35 @@ def _find_names(
     if description is not None:
         return dict(description.id2label)
     file = _download_names(str(source)) if folder is None else folder / "id2label.json"
-    if file is not None and file.is_file():
-        try:
-            return _check_names(json.loads(file.read_text(encoding="utf-8")), str(file))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file} is no JSON ({error}).") from error
-    if folder is not None and (folder / "classes.txt").is_file():
-        lines = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
-        return _check_names([line.strip() for line in lines if line.strip()], str(folder / "classes.txt"))
+    for candidate in (file, folder and folder / "classes.txt"):
+        if candidate is not None and candidate.is_file():
+            return read_class_names(candidate)
+    if default_id2label is not None:
+        return _check_names(default_id2label, "default_id2label")
     raise ValueError(
         f"The names of the classes in {source} are not known. Name the data set if it is a known one (dataset), give "
         "id2label, or put a file id2label.json, such as "
         '{"0": "road", "1": "sky"}, or classes.txt, one name a line, beside the data.'
     )
+
+
+def read_class_names(file: str | Path) -> dict[int, str]:
+    """
+    Class names by train id, from JSON such as `{"0": "road", "1": "sky"}`, or text with one name a line.
+
+    Raises:
+        ValueError: If there is no such file, or it names no classes from 0 on.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise ValueError(f"There is no file of class names {file}.")
+    text = file.read_text(encoding="utf-8")
+    if file.suffix.lower() != ".json":
+        return _check_names([line.strip() for line in text.splitlines() if line.strip()], str(file))
+    try:
+        return _check_names(json.loads(text), str(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is no JSON ({error}).") from error
 
 
 def _download_names(repo_id: str) -> Path | None:
@@ -412,6 +446,3 @@ def _find_palette(
         logger.warning("%s is not used: it is no list of %d colours [r, g, b].", folder / "palette.json", num_labels)
         return None
     return palette
-
-
-__all__ = ["Example", "SegmentationData", "SplitNotFoundError", "load_data"]

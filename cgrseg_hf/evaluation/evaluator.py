@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """A model over a data set: every image once, for any number of processes, to one confusion matrix."""
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data import SegmentationData
 from ..data.loading import Example
+from ..data.workers import prepare_worker
 from .cross_check import CrossCheck
 from .metric import MeanIoU, count_pixels, metrics_from_confusion_matrix
 from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, predict_label_map
@@ -154,6 +154,8 @@ def evaluate_model(
     if isinstance(model, DistributedDataParallel):
         model = model.module  # its wrapper waits for the other processes, which may have fewer images
     _check_arguments(model, data, num_processes, reduce, limit)
+    if check_with and num_processes > 1:
+        raise ValueError("check_with compares what one process has seen: use it with one process.")
     tally = _Tally(data, process_index, num_processes, keep_worst, check_with)
     examples = _read_examples(data, process_index, num_processes, limit, num_workers)
     total = _count_images(data, process_index, num_processes, limit)
@@ -182,7 +184,7 @@ def evaluate_model(
         ignore_index=data.ignore_index,
         data={
             "description": data.description,
-            "split": getattr(data, "split", None),
+            "split": data.split,
             "label_mapping": data.label_mapping.describe(),
         },
         device=_describe_device(parameter.device),
@@ -241,7 +243,8 @@ def _read_examples(
         sampler=islice(keys, process_index, limit, num_processes),
         batch_size=None,
         num_workers=num_workers,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # by default starting a loader draws from the generator that dropout uses
         collate_fn=_as_it_is,
     )
     for example in loader:
@@ -252,12 +255,6 @@ def _read_examples(
 
 def _as_it_is(example: Any) -> Any:
     return example
-
-
-def _prepare_worker(worker_id: int) -> None:
-    # The main process answers to these signals, and then ends its workers.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _count_images(data: SegmentationData, process_index: int, num_processes: int, limit: int | None) -> int | None:

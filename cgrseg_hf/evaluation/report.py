@@ -51,7 +51,7 @@ def write_report(
     """
     folder = Path(folder)
     (folder / "worst").mkdir(parents=True, exist_ok=True)
-    for panel in (folder / "worst").glob("[0-9][0-9]_*.png"):
+    for panel in (folder / "worst").glob("[0-9]*_*.png"):
         panel.unlink()
     for rank, image in enumerate(result.worst, start=1):
         draw_panel(
@@ -82,6 +82,7 @@ def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | No
         "num_pixels": int(result.confusion_matrix.sum()),
         "metrics": {name: float(result.metrics[name]) for name in _MEANS},
         "classes": describe_classes(result),
+        "confusion_matrix": result.confusion_matrix.tolist(),
         "worst": [{"name": image.name, "mean_iou": image.mean_iou} for image in result.worst],
         "cross_check": result.cross_check,
         "seconds": result.seconds,

@@ -1,7 +1,19 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Training with Accelerate: recipes, the loop, and checkpoints to go on from."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .config import TrainingConfig, load_recipe, recipe_names
-from .loop import TrainingResult, TrainingStoppedError, train
+
+if TYPE_CHECKING:
+    from .loop import TrainingResult, TrainingStoppedError, train
 
 __all__ = ["TrainingConfig", "TrainingResult", "TrainingStoppedError", "load_recipe", "recipe_names", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # The loop needs torchvision and all of PyTorch; recipes can be read without.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(".loop", __name__), name)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import PartialState
+
 from .config import TrainingConfig
 from .loop import train
 
@@ -44,7 +46,7 @@ def run_ablation(config: TrainingConfig, names: Sequence[str] = tuple(VARIANTS),
     Train variants one after the other, each in a folder of `config.output`, and tabulate them in `ablation.csv`.
 
     Args:
-        config ([`TrainingConfig`]): Of every variant; `model` is a preset.
+        config ([`TrainingConfig`]): Of every variant; `model` is CGRSeg.
         names (`Sequence[str]`): Which of `VARIANTS`.
         resume (`bool`): Go on with an ablation that was stopped: finished variants are not trained again.
 
@@ -61,7 +63,8 @@ def run_ablation(config: TrainingConfig, names: Sequence[str] = tuple(VARIANTS),
         settings = dict(zip(_SWITCHES, VARIANTS[name]))
         result = train(config.replace(output=str(output / name), model_settings=settings), resume=resume)
         variants.append(Variant(name, result.num_parameters, result.best_mean_iou, result.output))
-        _write_table(output / "ablation.csv", variants)
+        if PartialState().is_main_process:
+            _write_table(output / "ablation.csv", variants)
         if not result.finished:
             break
     return variants

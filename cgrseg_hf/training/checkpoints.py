@@ -92,8 +92,8 @@ def save_checkpoint(
     if process_index == 0:
         for left_over in folder.glob(_UNFINISHED + "*"):
             shutil.rmtree(left_over)
-        unfinished.mkdir(parents=True)
     wait_for_everyone()
+    unfinished.mkdir(parents=True, exist_ok=True)  # on every node, where they share no disk
     torch.save(_random_state(), unfinished / _RANDOM_STATE.format(process_index))
     if process_index == 0:
         save_model(unfinished)

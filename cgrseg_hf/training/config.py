@@ -1,8 +1,12 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Everything that decides a training run, and the recipes that come with the package."""
 
+import contextlib
 import dataclasses
 import difflib
+import functools
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +15,24 @@ from typing import Any, Literal
 import yaml
 
 RECIPES = Path(__file__).parent / "recipes"
+
+# What a run may be continued with other values of: where things are, how they are watched, and how they are computed.
+_MAY_CHANGE = {
+    "data",
+    "output",
+    "validation_split",
+    "class_names",
+    "backbone_weights",
+    "gradient_accumulation_steps",
+    "compile",
+    "num_workers",
+    "logging_steps",
+    "evaluation_steps",
+    "evaluation_limit",
+    "save_steps",
+    "keep_checkpoints",
+    "trackers",
+}
 
 
 def _option(default: Any, help: str) -> Any:
@@ -43,6 +65,8 @@ class TrainingConfig:
     annotation_column: str | None = _option(None, "Column of the label maps, where it is not found by itself.")
     label_ids: str = _option("auto", "Convention of the ids in the label maps, for instance raw or train-ids.")
     reduce_labels: bool | None = _option(None, "Whether id 0 means unlabelled and all others are one too high.")
+    class_names: str | None = _option(None, "File of the classes' names: id2label.json, or text with one a line.")
+    ignore_index: int = _option(255, "Label of pixels that do not count; with more than 255 classes take -100.")
     streaming: bool = _option(False, "Read the data as they come, without keeping them on the disk.")
     shuffle_buffer: int = _option(1000, "With streaming: among how many samples the next one is drawn.")
 
@@ -94,41 +118,58 @@ class TrainingConfig:
     trackers: str = _option("tensorboard", "Where the log goes as well: tensorboard, trackio, wandb, or none.")
 
     def __post_init__(self):
-        for name in ("crop_size", "resize_to", "scale_range", "betas"):
-            value = getattr(self, name)
-            if isinstance(value, int | float):
-                value = (value, value)
-            if len(value) != 2:
-                raise ValueError(f"{name} has {len(value)} values ({value}), but takes two.")
-            object.__setattr__(self, name, tuple(value))
+        for name, kind in _kinds().items():
+            object.__setattr__(self, name, _convert(name, getattr(self, name), kind))
         for name in ("validation_split", "backbone_weights"):
             if getattr(self, name) in ("none", ""):
                 object.__setattr__(self, name, None)
-        for name in ("max_steps", "batch_size", "gradient_accumulation_steps", "logging_steps", "evaluation_steps"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("save_steps", "keep_checkpoints"):
-            self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "weight_decay", "warmup_steps", "num_workers", "seed", "class_weight_power"):
-            self._check(name, getattr(self, name) >= 0, "0 or more")
-        self._check("epochs", self.epochs is None or self.epochs > 0, "more than 0")
-        self._check("crop_size", min(self.crop_size) >= 1, "at least 1 pixel")
+        for names, least in (
+            (("max_steps", "batch_size", "gradient_accumulation_steps", "shuffle_buffer", "keep_checkpoints"), 1),
+            (("logging_steps", "evaluation_steps", "evaluation_limit", "save_steps"), 1),
+            (("learning_rate", "head_learning_rate_factor", "weight_decay", "warmup_steps", "warmup_factor"), 0),
+            (("poly_power", "class_weight_power", "num_workers", "seed"), 0),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                self._check(name, value is None or value >= least, f"at least {least}")
+        for name in ("epochs", "max_grad_norm"):
+            self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "more than 0")
+        for name in ("crop_size", "resize_to"):
+            self._check(name, min(getattr(self, name)) >= 1, "at least 1 pixel a side")
         self._check("scale_range", 0 < self.scale_range[0] <= self.scale_range[1], "positive, the least first")
         self._check("max_class_share", 0 < self.max_class_share <= 1, "more than 0 and at most 1")
         self._check("flip_probability", 0 <= self.flip_probability <= 1, "from 0 to 1")
+        self._check("warmup_factor", self.warmup_factor <= 1, "at most 1")
         self._check("ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1")
-        self._check("precision", self.precision in ("no", "bf16", "fp16"), "no, bf16 or fp16")
-        self._check("loss_normalization", self.loss_normalization in ("all", "valid"), "all or valid")
+        if self.streaming and self.epochs is not None:
+            raise ValueError("Nobody knows how long a pass over streamed data is: give max_steps, not epochs.")
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise ValueError(f"{name} is {getattr(self, name)}, but has to be {expected}.")
 
     def replace(self, **values: Any) -> "TrainingConfig":
-        """A configuration with other values for some fields; `model_settings` are added to those that are there."""
+        """
+        A configuration with other values for some fields.
+
+        `model_settings` are added to those that are there, and `max_steps` takes the place of `epochs`.
+        """
         check_field_names(values)
+        if values.get("max_steps") is not None:
+            if values.get("epochs") is not None:
+                raise ValueError("max_steps and epochs both say how long to train: give one of them.")
+            values["epochs"] = None
         if "model_settings" in values:
             values["model_settings"] = {**self.model_settings, **values["model_settings"]}
         return dataclasses.replace(self, **values)
+
+    def differences(self, other: "TrainingConfig") -> list[str]:
+        """The fields that differ and without which a run would not be the same, each with both values."""
+        return [
+            f"{field.name} ({getattr(self, field.name)}, now {getattr(other, field.name)})"
+            for field in dataclasses.fields(self)
+            if field.name not in _MAY_CHANGE and getattr(self, field.name) != getattr(other, field.name)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """All values, with lists for tuples, as they go to JSON or YAML."""
@@ -160,11 +201,16 @@ def load_recipe(name: str | Path) -> TrainingConfig:
                 f"There is no recipe {str(name)!r}.{hint} The recipes are {', '.join(recipe_names())}; a file of "
                 "your own works as well."
             )
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} holds a {type(values).__name__}: a recipe is a list of 'name: value' lines.")
     values = dict(values)
     base = load_recipe(values.pop("base")) if "base" in values else TrainingConfig()
+    if values.get("epochs") is not None:
+        values.pop("max_steps", None)  # a run's own file has both
     return base.replace(**values)
 
 
@@ -176,3 +222,48 @@ def check_field_names(values: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f": did you mean {close[0]}?" if close else "."
             raise ValueError(f"A training configuration has no field {name}{hint}")
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    """The type of each field."""
+    return typing.get_type_hints(TrainingConfig)
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:
+    """
+    A value in its field's type, from what YAML, JSON and people write for it.
+
+    Raises:
+        ValueError: If it cannot be one.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = next(argument for argument in arguments if argument is not types.NoneType)
+        return None if value is None else _convert(name, value, inner)
+    if origin is Literal:
+        if value is False and "no" in arguments:  # YAML's reading of a bare no
+            value = "no"
+        if value in arguments:
+            return value
+        raise ValueError(f"{name} is {value!r}, but has to be one of {', '.join(map(repr, arguments))}.")
+    if origin is tuple:
+        values = value if isinstance(value, list | tuple) else [value] * len(arguments)
+        if len(values) != len(arguments):
+            raise ValueError(f"{name} has {len(values)} values ({value}), but takes {len(arguments)}.")
+        return tuple(_convert(name, one, argument) for one, argument in zip(values, arguments))
+    if origin is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif kind is bool or isinstance(value, bool):
+        if kind is bool and isinstance(value, bool):
+            return value
+    elif kind in (int, float):
+        with contextlib.suppress(TypeError, ValueError):
+            number = float(value)  # also of the text that YAML takes 1e-4 for
+            if kind is float or number == int(number):
+                return kind(number)
+    elif isinstance(value, str | Path):
+        return str(value)
+    expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, "a mapping")
+    raise ValueError(f"{name} is {value!r}, but has to be {expected}.")

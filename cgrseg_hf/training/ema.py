@@ -14,11 +14,13 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(averages: list[torch.Tensor], values: list[torch.Tensor], num_averaged: torch.Tensor) -> None:
-        now = min(decay, float((1 + num_averaged) / (10 + num_averaged)))
+    def update(averages: list[torch.Tensor], values: list[torch.Tensor], _: torch.Tensor) -> None:
+        count = int(averaged.n_averaged)  # on the CPU; what is handed over is on the weights' device
+        now = min(decay, (1 + count) / (10 + count))
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, 1 - now)
         else:  # counters and indices
             torch._foreach_copy_(averages, values)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return averaged

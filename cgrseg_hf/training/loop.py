@@ -19,20 +19,27 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data import SegmentationData, check_first_masks, load_data
-from ..data.batches import make_training_loader
+from ..data import (
+    SegmentationData,
+    SplitNotFoundError,
+    check_first_masks,
+    get_description,
+    load_data,
+    read_class_names,
+)
+from ..data.batches import make_training_loader, read_batches
 from ..data.transforms import training_transforms
 from ..processes import make_accelerator
 from . import checkpoints
-from .config import TrainingConfig
+from .config import TrainingConfig, load_recipe
 from .loss import loss_weight, summed_loss
-from .models import find_class_weights, make_image_processor, make_model
+from .models import find_class_weights, make_image_processor, make_model, pixel_statistics
 from .run import TrainingRun
 from .run_log import RunLog, StopSignals
 
@@ -81,9 +88,11 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             run.
         TrainingStoppedError: If the loss is not finite.
     """
-    accelerator = _prepare_processes(config)
+    accelerator = make_accelerator(
+        mixed_precision=config.precision, log_with=_find_trackers(config), project_dir=config.output
+    )
     device = accelerator.device
-    checkpoint = _find_checkpoint(config, resume)
+    checkpoint = _find_checkpoint(config, resume, accelerator)
     part_size = _divide_batch(config, accelerator.num_processes)
 
     # The data, the same model in every process, and what is to be done with them.
@@ -97,7 +106,9 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     if config.epochs is not None:
         max_steps = math.ceil(config.epochs * len(train_data) / config.batch_size)
     class_weights = find_class_weights(train_data, config.class_weight_power)
+    weights_on_cpu = class_weights
     class_weights = None if class_weights is None else class_weights.to(device)
+    evaluation_steps = config.evaluation_steps if validation_data is not None else max_steps
     image_processor = make_image_processor(config, train_data)
     run = TrainingRun(config, accelerator, model.to(device), image_processor, max_steps)
     if checkpoint is not None:
@@ -111,11 +122,12 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     set_seed(config.seed + accelerator.process_index)
     if checkpoint is not None:
         checkpoints.restore_random_state(checkpoint, accelerator.process_index)
-    batches = iter(_make_loader(config, accelerator, train_data, image_processor, part_size, run.step))
+    batches = read_batches(_make_loader(config, accelerator, train_data, image_processor, part_size, run.step))
     if accelerator.is_main_process:
         checkpoints.recover_folder(run.output / "best")
         run.output.mkdir(parents=True, exist_ok=True)
         (run.output / "training_config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    _start_trackers(accelerator, config)
     log = RunLog(run.output / "log.jsonl", accelerator, run.step)
     stop_signals = StopSignals()
     progress = tqdm(
@@ -128,19 +140,32 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     unread: list[tuple[_Readout, list[str]]] = []  # of steps whose loss was not looked at yet, with their images
     stop = False
     losses: list[torch.Tensor] = []
-    run.train_mode()
+
+    def is_time(every: int) -> bool:
+        return run.step % every == 0 or run.step == max_steps
+
+    def evaluate_if_due() -> None:
+        """Once the checkpoint is written: an evaluation that is cut short is made up for after resuming."""
+        if validation_data is None or run.evaluated_step == run.step or not run.step or not is_time(evaluation_steps):
+            return
+        result = run.evaluate(validation_data)
+        log.write(run.step, {name: float(result.metrics[name]) for name in ("mean_iou", "overall_accuracy")})
+        run.train_mode()
+
     try:
+        evaluate_if_due()
+        run.train_mode()
         while run.step < max_steps:
             parts = [next(batches) for _ in range(config.gradient_accumulation_steps)]
 
             # The one exchange before a step: what the whole batch weighs, and whether a process was told to stop.
-            weight = sum(loss_weight(part["labels"].long(), ignore_index, class_weights) for part in parts)
-            totals = torch.stack([torch.as_tensor(weight), torch.tensor(stop_signals.caught, dtype=torch.float64)])
-            totals = accelerator.reduce(totals.float().to(device), "sum")
             if config.loss_normalization == "all":
-                divisor = config.batch_size * math.prod(parts[0]["labels"].shape[-2:])
+                weight = sum(part["labels"].numel() for part in parts)
             else:
-                divisor = totals[0].clamp(min=1)
+                weight = sum(float(loss_weight(part["labels"], ignore_index, weights_on_cpu)) for part in parts)
+            totals = torch.tensor([weight, float(stop_signals.caught)], device=device)
+            totals = accelerator.reduce(totals, "sum")
+            divisor = totals[0].clamp(min=1)
 
             loss = _add_gradients(
                 prepared_model, parts, divisor, ignore_index, class_weights, config.channels_last, accelerator
@@ -160,33 +185,28 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             losses.append(loss)
             names = [name for part in parts for name in part["names"]]
             unread.append((_Readout(torch.stack([loss, totals[1]])), names))
-            is_last = run.step == max_steps
-            evaluate = validation_data is not None and (run.step % config.evaluation_steps == 0 or is_last)
-            save = run.step % config.save_steps == 0 or is_last or stop
-            while len(unread) > (0 if evaluate or save else 1):
+            save = is_time(config.save_steps) or is_time(evaluation_steps) or stop
+            while len(unread) > (0 if save else 1):
                 readout, names = unread.pop(0)
                 value, wish_to_stop = readout.read()
                 stop |= wish_to_stop > 0
                 if not math.isfinite(value):
                     raise _stopped(f"The loss is {value}", names, run)
-            if (evaluate or save) and not run.has_finite_weights():
+            if save and not run.has_finite_weights():
                 raise _stopped("The weights are not finite, though the loss is", names, run)
 
             progress.update()
-            if run.step % config.logging_steps == 0 or is_last:
+            if is_time(config.logging_steps):
                 mean_loss = float(torch.stack(losses).mean())
                 losses = []
                 progress.set_postfix_str(f"loss {mean_loss:.4f}")
                 log.write(run.step, {"loss": mean_loss, "learning_rate": learning_rate})
-            if evaluate:
-                result = run.evaluate(validation_data)
-                log.write(run.step, {name: float(result.metrics[name]) for name in ("mean_iou", "overall_accuracy")})
-                run.train_mode()
             if save:
                 run.save_checkpoint()
-            if stop and save and not is_last:
+            if stop and save and run.step < max_steps:
                 accelerator.print(f"Told to stop after step {run.step}: a checkpoint is written, --resume goes on.")
                 return _describe_result(run, None, finished=False)
+            evaluate_if_due()
     finally:
         progress.close()
         stop_signals.restore()
@@ -197,10 +217,10 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
 
 
 class _Readout:
-    """A tensor's values, copied to the host without holding up the device."""
+    """A tensor's values, copied to the host without holding up a GPU."""
 
     def __init__(self, tensor: torch.Tensor):
-        self._values = tensor.to("cpu", non_blocking=True)
+        self._values = tensor.to("cpu", non_blocking=tensor.is_cuda)
         self._copied = None
         if tensor.is_cuda:
             self._copied = torch.cuda.Event()
@@ -213,25 +233,49 @@ class _Readout:
         return self._values.tolist()
 
 
-def _prepare_processes(config: TrainingConfig) -> Accelerator:
-    trackers = None if config.trackers in ("none", "") else config.trackers.split(",")
-    if trackers == ["tensorboard"] and importlib.util.find_spec("tensorboard") is None:
-        trackers = None  # the default, where it is not installed; log.jsonl has the same
-    accelerator = make_accelerator(mixed_precision=config.precision, log_with=trackers, project_dir=config.output)
-    if trackers:
-        accelerator.init_trackers("log")
-    return accelerator
+def _find_trackers(config: TrainingConfig) -> list[str] | None:
+    names = [name.strip() for name in config.trackers.split(",") if name.strip() not in ("", "none")]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing == ["tensorboard"] == names:
+        return None  # the default, where it is not installed; log.jsonl has the same
+    if missing:
+        raise ValueError(f"The tracker {missing[0]} is not installed: pip install {missing[0]}, or --trackers none.")
+    return names or None
 
 
-def _find_checkpoint(config: TrainingConfig, resume: bool) -> Path | None:
-    """The checkpoint to go on from; another run's is not overwritten."""
-    found = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
+def _start_trackers(accelerator: Accelerator, config: TrainingConfig) -> None:
+    if accelerator.log_with:
+        values = {name: value for name, value in config.to_dict().items() if isinstance(value, int | float | str)}
+        accelerator.init_trackers("cgrseg", config=values)
+
+
+def _find_checkpoint(config: TrainingConfig, resume: bool, accelerator: Accelerator) -> Path | None:
+    """The checkpoint to go on from, the same in all processes. Another run's is not overwritten, nor gone on with."""
+    output = Path(config.output)
+    found = checkpoints.list_checkpoints(output / "checkpoints")
+    if not found and accelerator.num_processes == 1:
+        return None
     if found and not resume:
         raise ValueError(
             f"{config.output} holds a run already, whose newest checkpoint is {found[-1].name}: go on with it "
             "(--resume), or choose another folder (--output)."
         )
-    return found[-1] if found else None
+    chosen = [found[-1] if found else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(chosen)
+        if chosen[0] is None:
+            return None
+        if chosen[0] not in found:
+            raise ValueError(
+                f"This process does not see {chosen[0]}: {config.output} must be on a disk that all share."
+            )
+    before = load_recipe(output / "training_config.json")
+    if differences := before.differences(config):
+        raise ValueError(
+            f"The run in {config.output} was started with other values: {', '.join(differences)}. Go on with those, or "
+            "start a new run in another folder (--output)."
+        )
+    return chosen[0]
 
 
 def _divide_batch(config: TrainingConfig, num_processes: int) -> int:
@@ -247,15 +291,16 @@ def _divide_batch(config: TrainingConfig, num_processes: int) -> int:
 
 def _load_splits(config: TrainingConfig, accelerator: Accelerator) -> tuple[SegmentationData, SegmentationData | None]:
     """The data to train and to evaluate on, after a look at the first label maps."""
-    if config.data is None:
+    source = config.data
+    if source is None and config.dataset is not None:
+        source = get_description(config.dataset).hub_id
+    if source is None:
         raise ValueError("No data to train on: name a folder or a Hub id with --data.")
-    splits = []
-    for split in (config.train_split, config.validation_split):
-        if split is None:
-            splits.append(None)
-            continue
+    names = None if config.class_names is None else read_class_names(config.class_names)
+
+    def load(split: str) -> SegmentationData:
         data = load_data(
-            config.data,
+            source,
             split,
             config.dataset,
             image_column=config.image_column,
@@ -263,18 +308,26 @@ def _load_splits(config: TrainingConfig, accelerator: Accelerator) -> tuple[Segm
             streaming=config.streaming,
             label_ids=config.label_ids,
             reduce_labels=config.reduce_labels,
+            id2label=names,
+            ignore_index=config.ignore_index,
         )
         accelerator.print(f"{split}: {data.description}")
         if accelerator.is_main_process:
             for warning in check_first_masks(data):
                 accelerator.print(f"  Warning: {warning}")
-        if data.split is None and splits:
-            accelerator.print(
-                "  Warning: the source has no splits, so the model is evaluated on what it is trained on."
-            )
-        splits.append(data)
-    accelerator.print(f"Raw ids → train ids: {splits[0].label_mapping.describe()}")
-    return splits[0], splits[1]
+        return data
+
+    train_data = load(config.train_split)
+    accelerator.print(f"Raw ids → train ids: {train_data.label_mapping.describe()}")
+    if config.validation_split is None:
+        return train_data, None
+    try:
+        validation_data = load(config.validation_split)
+    except SplitNotFoundError as error:
+        raise ValueError(f"{error} To train without evaluating: --validation-split none.") from error
+    if validation_data.split is None:
+        accelerator.print("  Warning: the source has no splits, so the model is evaluated on what it is trained on.")
+    return train_data, validation_data
 
 
 def _make_loader(
@@ -286,6 +339,9 @@ def _make_loader(
     step: int,
 ) -> DataLoader:
     """Endless augmented batches of `part_size` images for this process, from a step of the run on."""
+    if config.streaming and step:
+        accelerator.print(f"Reading over {step * config.batch_size} images of the stream that were used already.")
+    image_mean, image_std = pixel_statistics(image_processor)
     transform = training_transforms(
         crop_size=config.crop_size,
         resize_to=config.resize_to,
@@ -294,8 +350,8 @@ def _make_loader(
         flip_probability=config.flip_probability,
         photometric_distortion=config.photometric_distortion,
         ignore_index=data.ignore_index,
-        image_mean=image_processor.image_mean,
-        image_std=image_processor.image_std,
+        image_mean=image_mean,
+        image_std=image_std,
     )
     return make_training_loader(
         data,

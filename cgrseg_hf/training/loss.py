@@ -39,8 +39,8 @@ def summed_loss(
 
 def loss_weight(labels: torch.Tensor, ignore_index: int, class_weights: torch.Tensor | None = None) -> torch.Tensor:
     """How much the pixels of `labels` that are not ignored count together, a float64 scalar."""
-    labels = labels[labels != ignore_index]
+    counts = labels != ignore_index
     if class_weights is None:
-        return torch.tensor(labels.numel(), dtype=torch.float64)
-    counts = torch.bincount(labels, minlength=len(class_weights)).to(torch.float64)
-    return counts @ class_weights.to(counts)
+        return counts.sum(dtype=torch.float64)
+    pixels = torch.bincount(labels[counts].int(), minlength=len(class_weights)).to(torch.float64)
+    return pixels @ class_weights.to(pixels)

@@ -1,10 +1,11 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The model, its image processor and the class weights that a training configuration asks for."""
 
-import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -19,6 +20,7 @@ from ..modeling_cgrseg import CGRSegForSemanticSegmentation
 from ..pretrained import DEFAULT_MODEL
 from .config import TrainingConfig
 
+_WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 # On so many label maps the shares of the classes are counted.
 _MAPS_TO_COUNT = 2000
 
@@ -51,7 +53,10 @@ def make_model(
         settings["id2label"] = dict(id2label)
         settings["label2id"] = {name: class_id for class_id, name in id2label.items()}
         source = _locate(config.model)
-        if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
+        model_config = AutoConfig.from_pretrained(source)
+        if unknown := [name for name in config.model_settings if not hasattr(model_config, name)]:
+            raise ValueError(f"model_settings: the configuration of {config.model} has no {', '.join(unknown)}.")
+        if Path(source).is_dir() and not any(any(Path(source).glob(pattern)) for pattern in _WEIGHT_FILES):
             model_config = AutoConfig.from_pretrained(source, **settings)
             model = AutoModelForSemanticSegmentation.from_config(model_config)
             say(f"{config.model} holds a configuration without weights: training starts from random ones.")
@@ -65,18 +70,35 @@ def make_model(
 
 
 def make_image_processor(config: TrainingConfig, data: SegmentationData) -> BaseImageProcessor:
-    """The image processor with which the trained model is evaluated and saved: that of `config.model` if it has one."""
-    if config.model not in PRESETS:
-        with contextlib.suppress(OSError):  # there is none
-            image_processor = AutoImageProcessor.from_pretrained(_locate(config.model))
-            if hasattr(image_processor, "num_labels"):
-                image_processor.num_labels = data.num_labels
-            return image_processor
-    return CGRSegImageProcessor(
-        size={"shortest_edge": min(config.resize_to), "longest_edge": max(config.resize_to)},
-        num_labels=data.num_labels,
-        ignore_index=data.ignore_index,
-    )
+    """
+    The image processor with which the trained model is evaluated and saved: that of `config.model` if it has one.
+
+    It takes label maps that hold train ids, as the model was trained on.
+    """
+    source = _locate(config.model)
+    has_none = Path(source).is_dir() and not (Path(source) / "preprocessor_config.json").exists()
+    if config.model in PRESETS or has_none:
+        return CGRSegImageProcessor(
+            size={"shortest_edge": min(config.resize_to), "longest_edge": max(config.resize_to)},
+            num_labels=data.num_labels,
+            ignore_index=data.ignore_index,
+        )
+    image_processor = AutoImageProcessor.from_pretrained(source)
+    for name, value in {
+        "num_labels": data.num_labels,
+        "ignore_index": data.ignore_index,
+        "do_reduce_labels": False,
+    }.items():
+        if hasattr(image_processor, name):
+            setattr(image_processor, name, value)
+    return image_processor
+
+
+def pixel_statistics(image_processor: BaseImageProcessor) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel, for values from 0 to 1, by which an image processor normalises."""
+    if not getattr(image_processor, "do_normalize", True):
+        return [0.0] * 3, [1.0] * 3
+    return list(image_processor.image_mean), list(image_processor.image_std)
 
 
 def _locate(model: str) -> str:
@@ -89,7 +111,7 @@ def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | N
     How much a pixel of each class counts: its share of the labelled pixels to a negative power.
 
     Args:
-        data ([`SegmentationData`]): Whose first label maps, at most 2,000, are counted.
+        data ([`SegmentationData`]): Whose label maps are counted, 2,000 at most: a stream's first, or a sample.
         power (`float`): 0 for no weights, 0.5 for a root, 1 for classes that weigh the same as a whole.
 
     Returns:
@@ -98,12 +120,15 @@ def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | N
     """
     if power == 0:
         return None
+    rows = data.rows
+    if isinstance(rows, datasets.Dataset) and len(rows) > _MAPS_TO_COUNT:
+        rows = rows.shuffle(seed=0).select(range(_MAPS_TO_COUNT))
     pixels = np.zeros(data.num_labels, dtype=np.int64)
-    for index, row in enumerate(tqdm(data.rows, desc="Counting the classes' pixels", unit="map", leave=False)):
-        if index == _MAPS_TO_COUNT:
-            break
-        label_map = data.read(row).label_map
+    for row in tqdm(itertools.islice(rows, _MAPS_TO_COUNT), "Counting the classes' pixels", unit="map", leave=False):
+        label_map = data.read_label_map(row)
         pixels += np.bincount(label_map[label_map != data.ignore_index], minlength=data.num_labels)
+    if not pixels.any():
+        raise ValueError(f"No pixel is labelled in {data.description}.")
     present = pixels > 0
     shares = pixels[present] / pixels.sum()
     weights = np.ones(data.num_labels)

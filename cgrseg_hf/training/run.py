@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The state of a training run: what is saved, restored and evaluated."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -13,12 +14,11 @@ from transformers.utils import logging
 
 from ..data import SegmentationData
 from ..evaluation import EvaluationResult, evaluate_model
+from ..processes import AUTOCAST_TYPES
 from . import checkpoints
 from .config import TrainingConfig
 from .ema import average_weights
 from .optimizer import learning_rate_factor, make_optimizer
-
-_AUTOCAST_TYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingRun:
@@ -35,6 +35,7 @@ class TrainingRun:
     Attributes:
         step (`int`): Steps done.
         best_mean_iou (`float`, *optional*): The best that an evaluation of this run has given.
+        evaluated_step (`int`, *optional*): The step of the last evaluation.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class TrainingRun:
         )
         self.step = 0
         self.best_mean_iou: float | None = None
+        self.evaluated_step: int | None = None
 
     @property
     def shipped_model(self) -> PreTrainedModel:
@@ -94,6 +96,7 @@ class TrainingRun:
             {
                 "step": self.step,
                 "best_mean_iou": self.best_mean_iou,
+                "evaluated_step": self.evaluated_step,
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": None if scaler is None else scaler.state_dict(),
@@ -108,6 +111,7 @@ class TrainingRun:
         """Take up where a checkpoint was written, before the accelerator prepares the model."""
         state = checkpoints.load_state(checkpoint)
         self.step, self.best_mean_iou = state["step"], state["best_mean_iou"]
+        self.evaluated_step = state["evaluated_step"]
         self.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -119,6 +123,9 @@ class TrainingRun:
     def evaluate(self, data: SegmentationData) -> EvaluationResult:
         """Score the shipped model on a split, and keep it in `best` if it has never been better."""
         accelerator = self.accelerator
+        if accelerator.num_processes > 1:  # processes without synchronised statistics have each their own
+            for buffer in self.shipped_model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         result = evaluate_model(
             self.shipped_model,
             self.image_processor,
@@ -127,7 +134,7 @@ class TrainingRun:
             num_processes=accelerator.num_processes,
             reduce=lambda tensor: accelerator.reduce(tensor.to(accelerator.device), "sum"),
             limit=self.config.evaluation_limit,
-            autocast=_AUTOCAST_TYPES[self.config.precision],
+            autocast=AUTOCAST_TYPES[self.config.precision],
             num_workers=self.config.num_workers,
             progress=accelerator.is_local_main_process,
         )
@@ -137,7 +144,8 @@ class TrainingRun:
             f"Step {self.step}: mean IoU {mean_iou:.4f} on {result.num_images} images"
             + (f" (best so far {best:.4f})" if best is not None else "")
         )
-        if best is None or mean_iou > best:
+        self.evaluated_step = self.step
+        if not math.isnan(mean_iou) and (best is None or mean_iou > best):
             self.best_mean_iou = mean_iou
             self.write_shipped_model(self.output / "best")
         return result

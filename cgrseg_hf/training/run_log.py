@@ -54,7 +54,7 @@ def _step_of(line: str) -> float:
 
 class StopSignals:
     """
-    Remembers SIGTERM and SIGINT instead of ending the process; the second one ends it as usual.
+    Remembers SIGTERM and SIGINT instead of ending the process; a second SIGINT, from the keyboard, ends it as usual.
 
     In a thread other than the main one signals cannot be caught, and it remembers nothing.
     """
@@ -67,8 +67,10 @@ class StopSignals:
                 self._handlers[number] = signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: Any) -> None:
+        if self.caught and number == signal.SIGINT:
+            self.restore()
+            raise KeyboardInterrupt
         self.caught = True
-        self.restore()
 
     def restore(self) -> None:
         """Let signals do what they did before."""

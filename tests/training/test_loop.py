@@ -112,6 +112,25 @@ def test_a_loss_that_is_not_finite_names_the_images(tiny_training, small_data):
     assert all(torch.isfinite(tensor).all() for tensor in load_file(checkpoint / "model.safetensors").values())
 
 
+def test_an_image_that_cannot_be_read_is_named(tiny_training, small_data, tmp_path):
+    broken = shutil.copytree(small_data, tmp_path / "broken")
+    photo = sorted((broken / "train" / "images").iterdir())[-1]
+    photo.write_bytes(photo.read_bytes()[:200])
+    with pytest.raises(ValueError, match=photo.name) as error:
+        train(tiny_training.replace(data=str(broken), num_workers=1))
+    assert "DataLoader" not in str(error.value)
+
+
+def test_class_names_from_a_file(tiny_training, small_data, tmp_path):
+    data = shutil.copytree(small_data, tmp_path / "nameless")
+    names = (data / "id2label.json").rename(tmp_path / "names.json")
+    config = tiny_training.replace(data=str(data), max_steps=1)
+    with pytest.raises(ValueError, match="names of the classes"):
+        train(config)
+    result = train(config.replace(class_names=str(names)))
+    assert AutoModelForSemanticSegmentation.from_pretrained(result.model).config.num_labels == 171
+
+
 def test_a_batch_that_cannot_be_divided(tiny_training):
     with pytest.raises(ValueError, match="multiple of 3"):
         train(tiny_training.replace(gradient_accumulation_steps=3))
@@ -176,6 +195,7 @@ def train_recipe(name: str, small_data: Path, folder: Path) -> None:
         crop_size=(64, 64),
         batch_size=2,
         max_steps=2,
+        label_ids="void-first" if name.endswith("camvid") else "auto",
         num_workers=0,
         validation_split=None,
         trackers="none",

@@ -4,6 +4,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,53 @@ def test_five_kills_at_random_moments(two_passes, start_command, num_workers):
     moments = [(step, random.uniform(0, 0.5)) for step in (1, 4, 6, 9, 12)]
     weights = kill_and_resume(config, start_command, moments)
     assert_same_weights(weights, load_file(whole.model / "model.safetensors"))
+
+
+def test_going_on_in_mixed_precision_and_with_a_stream(tiny_training):
+    config = tiny_training.replace(precision="bf16", streaming=True, shuffle_buffer=5, save_steps=3, ema_decay=0.9)
+    whole = train(config)
+    newest = checkpoints.checkpoint_path(whole.output / "checkpoints", 8)
+    shutil.rmtree(newest)  # as if it had been killed before the last checkpoint
+    again = train(config, resume=True)
+    assert again.step == 8
+    fresh = train(config.replace(output=config.output + "-fresh"))
+    assert_same_weights(load_file(again.model / "model.safetensors"), load_file(fresh.model / "model.safetensors"))
+
+
+def test_going_on_with_other_values_is_refused(tiny_training):
+    train(tiny_training.replace(save_steps=2))
+    changed = tiny_training.replace(learning_rate=5e-2, batch_size=2, num_workers=1, save_steps=4)
+    with pytest.raises(ValueError, match=r"batch_size \(4, now 2\), learning_rate \(0.001, now 0.05\)\. Go on"):
+        train(changed, resume=True)
+
+
+def test_an_evaluation_that_was_cut_short_is_made_up_for(tiny_training, monkeypatch):
+    config = tiny_training.replace(validation_split="validation", evaluation_steps=4)
+
+    def end(run, data):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cgrseg_hf.training.run.TrainingRun.evaluate", end)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    (checkpoint,) = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
+    assert checkpoint.name == "step-00000004"
+    result = train(config, resume=True)
+    scores = [line for line in (result.output / "log.jsonl").read_text().splitlines() if "mean_iou" in line]
+    assert [int(re.search(r'"step": (\d+)', line)[1]) for line in scores] == [4, 8]
+
+
+def test_sigterm_to_all_processes_during_an_evaluation(two_passes, start_command):
+    config = two_passes.replace(max_steps=4, validation_split="validation", evaluation_steps=2)
+    process = start_command(config)
+    wait_for_step(Path(config.output), 2, process)
+    os.killpg(process.pid, signal.SIGTERM)  # a scheduler signals the workers too, and more than once
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (0, 143), output
+    assert "Traceback" not in output
+    assert checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
 
 
 def test_sigterm_saves_and_leaves(two_passes, start_command):
