@@ -88,8 +88,10 @@ def find_file_pairs(folder: Path, split: str, dataset: str | None, label_ids: st
         SplitNotFoundError: If the layout is known, but has not this split.
         ValueError: If no image has an annotation, or it is unclear which it has.
     """
-    for folders in _find_folders(folder, split, dataset):
-        return _pair_files(folders, label_ids)
+    candidates = list(_find_folders(folder, split, dataset))
+    if candidates:
+        with_annotations = (one for one in candidates if _list_files(one.annotations, ANNOTATION_SUFFIXES))
+        return _pair_files(next(with_annotations, candidates[0]), label_ids)
     others = [other for other in SPLIT_NAMES if any(_find_folders(folder, other, dataset))]
     if others:
         raise SplitNotFoundError(

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Images and their annotations from folders, tables and the Hub, one way for all."""
 
+import contextlib
 import difflib
 import json
 import logging
@@ -19,8 +20,17 @@ from PIL import Image, ImageOps
 from ..image_processing_cgrseg import pil_to_array
 from .catalog import DatasetDescription, get_description
 from .label_mapping import LabelMapping, check_ignore_index
-from .layouts import find_convention, find_file_pairs
-from .tables import ANNOTATION_MODES, find_table, open_hub, open_picture, select_pairs, stream, undecoded_features
+from .layouts import SplitNotFoundError, find_convention, find_file_pairs
+from .tables import (
+    ANNOTATION_MODES,
+    find_table,
+    has_other_metadata,
+    open_hub,
+    open_picture,
+    select_pairs,
+    stream,
+    undecoded_features,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -284,11 +294,15 @@ def _open_folder(
     annotation_column: str | None,
 ) -> tuple[Dataset | IterableDataset, str, bool, list[str]]:
     """A folder's rows, its layout, whether it has splits, and what was left out."""
-    table = find_table(folder, split, streaming)
+    pairs = None
+    if has_other_metadata(folder):
+        with contextlib.suppress(SplitNotFoundError):
+            pairs = find_file_pairs(folder, split, dataset, label_ids)
+    table = find_table(folder, split, streaming) if pairs is None else None
     if table is not None:
         rows = select_pairs(table, image_column, annotation_column, streaming, str(folder))
         return rows, table.layout, table.has_splits, []
-    pairs = find_file_pairs(folder, split, dataset, label_ids)
+    pairs = pairs or find_file_pairs(folder, split, dataset, label_ids)
     if pairs is None:
         content = sorted(path.name for path in folder.iterdir())
         raise ValueError(

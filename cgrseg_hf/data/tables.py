@@ -36,6 +36,7 @@ _ANNOTATION_NAMES = (
 )
 _PARQUET_BRANCH = "refs/convert/parquet"
 _MAX_SHARDS = 64
+_METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 @dataclass
@@ -58,6 +59,18 @@ def find_table(folder: Path, split: str, streaming: bool) -> Table | None:
         SplitNotFoundError: If there is a table, but not of this split.
     """
     return _find_saved(folder, split) or _find_metadata(folder, split) or _find_parquet(folder, split, streaming)
+
+
+def has_other_metadata(folder: Path) -> bool:
+    """Whether the folder's metadata files do not name an annotation beside each image: they are about other things."""
+    files = [path for name in _METADATA_FILES for path in (folder / name, *folder.glob(f"*/{name}")) if path.is_file()]
+    for path in files:
+        if path.suffix == ".parquet":
+            return False
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if file.readline().count("file_name") > 1:
+                return False
+    return bool(files)
 
 
 def open_hub(repo_id: str, split: str, streaming: bool) -> Table:
@@ -183,14 +196,13 @@ def _find_saved(folder: Path, split: str) -> Table | None:
 
 def _find_metadata(folder: Path, split: str) -> Table | None:
     """Pictures and a file that tells for each image which annotation it has."""
-    names = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-    if any((folder / name).is_file() for name in names):
+    if any((folder / name).is_file() for name in _METADATA_FILES):
         tables = _load_imagefolder(folder)
         if list(tables) == ["train"]:
             return Table(tables["train"], "metadata file, without splits", has_splits=False)
         name = _choose_split(list(tables), split, str(folder))
         return Table(tables[name], f"metadata file, split {name}")
-    folders = {path.parent.name: path.parent for name in names for path in folder.glob(f"*/{name}")}
+    folders = {path.parent.name: path.parent for name in _METADATA_FILES for path in folder.glob(f"*/{name}")}
     if not folders:
         return None
     name = _choose_split(list(folders), split, str(folder))

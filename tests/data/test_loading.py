@@ -112,11 +112,13 @@ def test_explicit_convention_holds_whatever_the_names(tmp_path, write_pair):
 
 @pytest.mark.parametrize(
     ("label_ids", "ids", "expected"),
-    [("segnet", (0, 10, 11), [0, 10, 255]), ("void-first", (0, 1, 11), [0, 10, 255]), ("auto", (0, 11), [0, 255])],
+    [("segnet", (0, 10, 11), [0, 10, 255]), ("void-first", (0, 1, 11), [0, 10, 255])],
 )
 def test_camvid(tmp_path, write_pair, label_ids, ids, expected):
     write_pair(tmp_path / "train" / "images" / "a.png", tmp_path / "train" / "labels" / "a.png", ids)
     assert ids_of(load_data(tmp_path, "train", "camvid", label_ids=label_ids)) == expected
+    with pytest.raises(ValueError, match="segnet: 0–10 → 0–10, 11 → ignored.*void-first: 0 → ignored"):
+        load_data(tmp_path, "train", "camvid")  # both numberings are of 0 to 11
 
 
 def write_voc(root: Path, write_pair, annotations: str, lists: str, ids, dtype=np.uint8) -> None:
@@ -507,6 +509,7 @@ def test_metadata_file_that_names_missing_files(two_class_folder):
 
 def test_metadata_file_that_is_broken(two_class_folder):
     (two_class_folder / "train" / "metadata.jsonl").write_text("images/a.jpg annotations/a.png")
+    shutil.rmtree(two_class_folder / "train" / "annotations")
     with pytest.raises(ValueError, match=r'metadata file in .*train cannot be used .*\{"file_name": "images/a.jpg"'):
         load_data(two_class_folder, "train")
 
@@ -659,3 +662,13 @@ def test_both_conventions_of_coco_stuff_say_the_same(sample_data, tmp_path):
     )
     assert [Path(row["annotation"]["path"]).stem[-8:] == "TrainIds" for row in train_ids.rows] == [True] * 8
     assert_same_pairs(raw, train_ids)
+
+
+def test_folders_without_annotations_and_other_metadata_do_not_hide_the_masks(tmp_path, write_pair):
+    write_pair(tmp_path / "train/images/a.png", tmp_path / "train/masks/a.png", [0, 1])
+    (tmp_path / "train/annotations").mkdir()
+    (tmp_path / "train/annotations/a.json").write_text("{}")
+    (tmp_path / "train/metadata.csv").write_text("photographer,date\nsomebody,today\n")
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    data = load_data(tmp_path, "train")
+    assert ids_of(data) == [0, 1]
