@@ -186,7 +186,8 @@ def load_recipe(name: str | Path) -> TrainingConfig:
     """
     A recipe by name, or from a YAML or JSON file of one's own.
 
-    A file holds fields of [`TrainingConfig`] and, under `base`, the name of a recipe that it starts from.
+    A file holds fields of [`TrainingConfig`] and, under `base`, the name of a recipe that it starts from; its
+    `model_settings` take the place of the other's.
 
     Raises:
         ValueError: If there is no such recipe, or it has a field that does not exist or a value that cannot be.
@@ -209,6 +210,8 @@ def load_recipe(name: str | Path) -> TrainingConfig:
         raise ValueError(f"{path} holds a {type(values).__name__}: a recipe is a list of 'name: value' lines.")
     values = dict(values)
     base = load_recipe(values.pop("base")) if "base" in values else TrainingConfig()
+    if "model_settings" in values:
+        base = dataclasses.replace(base, model_settings={})  # a file has them all
     if values.get("epochs") is not None:
         values.pop("max_steps", None)  # a run's own file has both
     return base.replace(**values)

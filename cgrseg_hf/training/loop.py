@@ -9,18 +9,14 @@ One step is one batch of `batch_size` images over all processes. Each process co
 gradient is that of the whole batch, however it was divided.
 """
 
-import contextlib
 import importlib.util
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
@@ -38,9 +34,8 @@ from ..data.transforms import training_transforms
 from ..processes import make_accelerator
 from . import checkpoints
 from .config import TrainingConfig, load_recipe
-from .loss import loss_weight, summed_loss
 from .models import find_class_weights, make_image_processor, make_model, pixel_statistics
-from .run import TrainingRun
+from .run import Readout, TrainingRun
 from .run_log import RunLog, StopSignals
 
 
@@ -91,32 +86,23 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     accelerator = make_accelerator(
         mixed_precision=config.precision, log_with=_find_trackers(config), project_dir=config.output
     )
-    device = accelerator.device
     checkpoint = _find_checkpoint(config, resume, accelerator)
     part_size = _divide_batch(config, accelerator.num_processes)
 
     # The data, the same model in every process, and what is to be done with them.
     set_seed(config.seed)
     train_data, validation_data = _load_splits(config, accelerator)
-    ignore_index = train_data.ignore_index
-    model = make_model(config, train_data.id2label, ignore_index, accelerator.print)
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)
+    model = make_model(config, train_data.id2label, train_data.ignore_index, accelerator.print)
+    image_processor = make_image_processor(config, train_data)
     max_steps = config.max_steps
     if config.epochs is not None:
         max_steps = math.ceil(config.epochs * len(train_data) / config.batch_size)
     class_weights = find_class_weights(train_data, config.class_weight_power)
-    weights_on_cpu = class_weights
-    class_weights = None if class_weights is None else class_weights.to(device)
-    evaluation_steps = config.evaluation_steps if validation_data is not None else max_steps
-    image_processor = make_image_processor(config, train_data)
-    run = TrainingRun(config, accelerator, model.to(device), image_processor, max_steps)
+    run = TrainingRun(config, accelerator, model, image_processor, class_weights, train_data.ignore_index, max_steps)
     if checkpoint is not None:
         run.restore(checkpoint)
         accelerator.print(f"Going on after step {run.step}, from {checkpoint}.")
-    prepared_model, optimizer = accelerator.prepare(run.model, run.optimizer)
-    if config.compile:
-        prepared_model = torch.compile(prepared_model)
+    run.prepare()
 
     # What draws random numbers from here on: dropout, in every process its own.
     set_seed(config.seed + accelerator.process_index)
@@ -137,9 +123,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
         disable=not accelerator.is_local_main_process,
         dynamic_ncols=True,
     )
-    unread: list[tuple[_Readout, list[str]]] = []  # of steps whose loss was not looked at yet, with their images
-    stop = False
-    losses: list[torch.Tensor] = []
+    evaluation_steps = config.evaluation_steps if validation_data is not None else max_steps
 
     def is_time(every: int) -> bool:
         return run.step % every == 0 or run.step == max_steps
@@ -150,55 +134,35 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             return
         result = run.evaluate(validation_data)
         log.write(run.step, {name: float(result.metrics[name]) for name in ("mean_iou", "overall_accuracy")})
-        run.train_mode()
 
     try:
         evaluate_if_due()
-        run.train_mode()
+        unread: list[tuple[Readout, list[str]]] = []  # of steps that were not looked at yet, with their images
+        losses: list[float] = []
+        stop = False
         while run.step < max_steps:
             parts = [next(batches) for _ in range(config.gradient_accumulation_steps)]
-
-            # The one exchange before a step: what the whole batch weighs, and whether a process was told to stop.
-            if config.loss_normalization == "all":
-                weight = sum(part["labels"].numel() for part in parts)
-            else:
-                weight = sum(float(loss_weight(part["labels"], ignore_index, weights_on_cpu)) for part in parts)
-            totals = torch.tensor([weight, float(stop_signals.caught)], device=device)
-            totals = accelerator.reduce(totals, "sum")
-            divisor = totals[0].clamp(min=1)
-
-            loss = _add_gradients(
-                prepared_model, parts, divisor, ignore_index, class_weights, config.channels_last, accelerator
-            )
-            if config.max_grad_norm is not None:
-                accelerator.clip_grad_norm_(prepared_model.parameters(), config.max_grad_norm)
             learning_rate = run.schedule.get_last_lr()[0]
-            optimizer.step()
-            run.schedule.step()
-            optimizer.zero_grad()
-            if run.averaged is not None:
-                run.averaged.update_parameters(run.model)
-            run.step += 1
+            unread.append(
+                (run.take_step(parts, stop_signals.caught), [name for part in parts for name in part["names"]])
+            )
 
             # What a step came to is read while the next one is computed, and at once only if something is to be kept.
-            loss = accelerator.reduce(loss, "sum")
-            losses.append(loss)
-            names = [name for part in parts for name in part["names"]]
-            unread.append((_Readout(torch.stack([loss, totals[1]])), names))
             save = is_time(config.save_steps) or is_time(evaluation_steps) or stop
-            while len(unread) > (0 if save else 1):
+            while len(unread) > (0 if save or is_time(config.logging_steps) else 1):
                 readout, names = unread.pop(0)
-                value, wish_to_stop = readout.read()
+                loss, wish_to_stop = readout.read()
+                losses.append(loss)
                 stop |= wish_to_stop > 0
-                if not math.isfinite(value):
-                    raise _stopped(f"The loss is {value}", names, run)
+                if not math.isfinite(loss):
+                    raise _stopped(f"The loss is {loss}", names, run)
             if save and not run.has_finite_weights():
                 raise _stopped("The weights are not finite, though the loss is", names, run)
 
             progress.update()
             if is_time(config.logging_steps):
-                mean_loss = float(torch.stack(losses).mean())
-                losses = []
+                mean_loss = sum(losses) / len(losses)
+                losses.clear()
                 progress.set_postfix_str(f"loss {mean_loss:.4f}")
                 log.write(run.step, {"loss": mean_loss, "learning_rate": learning_rate})
             if save:
@@ -214,23 +178,6 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
 
     run.write_shipped_model(run.output / "last")
     return _describe_result(run, run.output / ("last" if validation_data is None else "best"), finished=True)
-
-
-class _Readout:
-    """A tensor's values, copied to the host without holding up a GPU."""
-
-    def __init__(self, tensor: torch.Tensor):
-        self._values = tensor.to("cpu", non_blocking=tensor.is_cuda)
-        self._copied = None
-        if tensor.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-
-    def read(self) -> list[float]:
-        """The values, as soon as the device has come that far."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        return self._values.tolist()
 
 
 def _find_trackers(config: TrainingConfig) -> list[str] | None:
@@ -365,32 +312,6 @@ def _make_loader(
         shuffle_buffer=config.shuffle_buffer,
         pin_memory=accelerator.device.type == "cuda",
     )
-
-
-def _add_gradients(
-    model: nn.Module,
-    parts: list[dict[str, Any]],
-    divisor: float | torch.Tensor,
-    ignore_index: int,
-    class_weights: torch.Tensor | None,
-    channels_last: bool,
-    accelerator: Accelerator,
-) -> torch.Tensor:
-    """Add the gradients of a batch's parts, and give this process's share of the batch's loss."""
-    device = accelerator.device
-    memory_format = torch.channels_last if channels_last else torch.preserve_format
-    loss = torch.zeros((), device=device)
-    for index, part in enumerate(parts):
-        is_last = index == len(parts) - 1
-        with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
-            pixel_values = part["pixel_values"].to(device, non_blocking=True, memory_format=memory_format)
-            labels = part["labels"].to(device, non_blocking=True).long()
-            logits = model(pixel_values=pixel_values).logits
-            part_loss = summed_loss(logits, labels, ignore_index, class_weights) / divisor
-            # Processes average their gradients, but each part has been divided by the whole already.
-            accelerator.backward(part_loss * accelerator.num_processes)
-            loss += part_loss.detach()
-    return loss
 
 
 def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppedError:

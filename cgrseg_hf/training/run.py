@@ -1,8 +1,10 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The state of a training run: what is saved, restored and evaluated."""
 
+import contextlib
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +20,7 @@ from ..processes import AUTOCAST_TYPES
 from . import checkpoints
 from .config import TrainingConfig
 from .ema import average_weights
+from .loss import loss_weight, summed_loss
 from .optimizer import learning_rate_factor, make_optimizer
 
 
@@ -28,8 +31,10 @@ class TrainingRun:
     Args:
         config ([`TrainingConfig`]): Of the run.
         accelerator (`Accelerator`): Knows the processes and their devices.
-        model (`PreTrainedModel`): What is trained, on the accelerator's device.
+        model (`PreTrainedModel`): What is trained.
         image_processor (`BaseImageProcessor`): Is saved with the model.
+        class_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): How much a pixel of each class counts.
+        ignore_index (`int`): Label of pixels that do not count.
         max_steps (`int`): Steps of the whole run.
 
     Attributes:
@@ -44,11 +49,18 @@ class TrainingRun:
         accelerator: Accelerator,
         model: PreTrainedModel,
         image_processor: BaseImageProcessor,
+        class_weights: torch.Tensor | None,
+        ignore_index: int,
         max_steps: int,
     ):
         self.config = config
         self.accelerator = accelerator
         self.image_processor = image_processor
+        self.class_weights = class_weights
+        self.ignore_index = ignore_index
+        model.to(accelerator.device)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
         self.output = Path(config.output)
         self.checkpoint_folder = self.output / "checkpoints"
         self.averaged = average_weights(model, config.ema_decay) if config.ema_decay else None
@@ -67,6 +79,60 @@ class TrainingRun:
         self.step = 0
         self.best_mean_iou: float | None = None
         self.evaluated_step: int | None = None
+
+    def prepare(self) -> None:
+        """Wrap model and optimiser for the processes and the precision, and set the model to training."""
+        self._prepared_model, self._prepared_optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        if self.config.compile:
+            self._prepared_model = torch.compile(self._prepared_model)
+        self.train_mode()
+
+    def take_step(self, parts: list[dict[str, Any]], wish_to_stop: bool) -> "Readout":
+        """
+        Update the weights by a batch.
+
+        Args:
+            parts (`list[dict]`): This process's share of the batch, as `read_batches` gives it.
+            wish_to_stop (`bool`): Whether this process was told to stop.
+
+        Returns:
+            [`Readout`] of the whole batch's loss, and of how many processes wish to stop.
+        """
+        accelerator, config, device = self.accelerator, self.config, self.accelerator.device
+        # The one exchange before a step: what the whole batch weighs, and whether a process was told to stop.
+        if config.loss_normalization == "all":
+            weight = sum(part["labels"].numel() for part in parts)
+        else:
+            weight = sum(float(loss_weight(part["labels"], self.ignore_index, self.class_weights)) for part in parts)
+        totals = accelerator.reduce(torch.tensor([weight, float(wish_to_stop)], device=device), "sum")
+        loss = self._add_gradients(parts, divisor=totals[0].clamp(min=1))
+        if config.max_grad_norm is not None:
+            accelerator.clip_grad_norm_(self._prepared_model.parameters(), config.max_grad_norm)
+        self._prepared_optimizer.step()
+        self.schedule.step()
+        self._prepared_optimizer.zero_grad()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        self.step += 1
+        return Readout(torch.stack([accelerator.reduce(loss, "sum"), totals[1]]))
+
+    def _add_gradients(self, parts: list[dict[str, Any]], divisor: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of a batch's parts, and give this process's share of the batch's loss."""
+        accelerator, device = self.accelerator, self.accelerator.device
+        memory_format = torch.channels_last if self.config.channels_last else torch.preserve_format
+        class_weights = None if self.class_weights is None else self.class_weights.to(device)
+        loss = torch.zeros((), device=device)
+        for index, part in enumerate(parts):
+            is_last = index == len(parts) - 1
+            with contextlib.nullcontext() if is_last else accelerator.no_sync(self._prepared_model):
+                pixel_values = part["pixel_values"].to(device, non_blocking=True, memory_format=memory_format)
+                labels = part["labels"].to(device, non_blocking=True).long()
+                logits = self._prepared_model(pixel_values=pixel_values).logits
+                part_loss = summed_loss(logits, labels, self.ignore_index, class_weights) / divisor
+                # Processes average their gradients, but each part has been divided by the whole already.
+                accelerator.backward(part_loss * accelerator.num_processes)
+                loss += part_loss.detach()
+        return loss
 
     @property
     def shipped_model(self) -> PreTrainedModel:
@@ -144,6 +210,7 @@ class TrainingRun:
             f"Step {self.step}: mean IoU {mean_iou:.4f} on {result.num_images} images"
             + (f" (best so far {best:.4f})" if best is not None else "")
         )
+        self.train_mode()
         self.evaluated_step = self.step
         if not math.isnan(mean_iou) and (best is None or mean_iou > best):
             self.best_mean_iou = mean_iou
@@ -163,3 +230,25 @@ class TrainingRun:
         if shows_bars:
             logging.enable_progress_bar()
         self.image_processor.save_pretrained(folder)
+
+
+class Readout:
+    """
+    Values that are copied to the host without holding up a GPU.
+
+    Args:
+        tensor (`torch.Tensor` of shape `(count,)`): The values, on any device.
+    """
+
+    def __init__(self, tensor: torch.Tensor):
+        self._values = tensor.to("cpu", non_blocking=tensor.is_cuda)
+        self._copied = None
+        if tensor.is_cuda:
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def read(self) -> list[float]:
+        """The values, as soon as the device has come that far."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._values.tolist()

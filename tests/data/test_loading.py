@@ -117,7 +117,7 @@ def test_explicit_convention_holds_whatever_the_names(tmp_path, write_pair):
 def test_camvid(tmp_path, write_pair, label_ids, ids, expected):
     write_pair(tmp_path / "train" / "images" / "a.png", tmp_path / "train" / "labels" / "a.png", ids)
     assert ids_of(load_data(tmp_path, "train", "camvid", label_ids=label_ids)) == expected
-    with pytest.raises(ValueError, match="segnet: 0–10 → 0–10, 11 → ignored.*void-first: 0 → ignored"):
+    with pytest.raises(ValueError, match=r"segnet: 0–10 → 0–10, 11 → ignored.*void-first: 0 → ignored"):
         load_data(tmp_path, "train", "camvid")  # both numberings are of 0 to 11
 
 
