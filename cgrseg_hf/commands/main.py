@@ -3,6 +3,7 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -27,14 +28,19 @@ app.command(name="check-data")(check_data)
 app.command()(ablate)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", help="Show the version and leave.", is_eager=True),
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Options of the command itself."""
-    if version:
-        print(__version__)
-        raise typer.Exit
 
 
 def main() -> None:

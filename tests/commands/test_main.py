@@ -1,0 +1,67 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The command as a process of its own."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cgrseg_hf import __version__
+from cgrseg_hf.training import TrainingConfig
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "cgrseg_hf", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_version_and_help():
+    assert run("--version").stdout.strip() == __version__
+    shown = run("--help")
+    assert shown.returncode == 0
+    for command in ("train", "evaluate", "check-data", "ablate"):
+        assert command in shown.stdout
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv[1:] = ['train', '--help']\n"
+        "from cgrseg_hf.commands.main import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print('heavy:', sorted({'torch', 'transformers', 'datasets', 'torchvision', 'accelerate'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "heavy: []" in shown.stdout, shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_every_value_of_a_recipe_has_an_option(command):
+    shown = run(command, "--help").stdout
+    missing = [
+        field.name for field in dataclasses.fields(TrainingConfig) if f"--{field.name.replace('_', '-')}" not in shown
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("train", "--recipe", "cgrseg-t-ade2k"), 1, "Did you mean cgrseg-t-ade20k?"),
+        (("train", "--learning-rat", "1"), 2, "--learning-rate"),
+        (("train", "--batch-size", "many"), 2, "--batch-size"),
+        (("train", "--model-settings", "dropout"), 2, "name=value"),
+        (("train", "--crop-size", "0", "64"), 1, "crop_size is (0, 64)"),
+        (("train",), 1, "--data"),
+        (("evaluate", "--data", "nowhere/at/all"), 1, "nowhere/at/all"),
+        (("check-data", "nowhere/at/all"), 2, "nowhere/at/all"),
+    ],
+)
+def test_what_a_user_got_wrong_is_said_in_a_line(arguments, code, message):
+    ended = run(*arguments)
+    assert ended.returncode == code, ended.stderr
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
