@@ -49,10 +49,11 @@ def measure_loading(arguments: argparse.Namespace, images: int = 200) -> dict[st
     batches = iter(loader)
     for _ in range(8):  # the worker starts, and fills what it reads ahead
         next(batches)
-    start = time.perf_counter()
-    for _ in range(images // arguments.batch_size):
+    count = images // arguments.batch_size
+    start = now()
+    for _ in range(count):
         next(batches)
-    return {"images_per_second_and_worker": images / (time.perf_counter() - start)}
+    return {"images_per_second_and_worker": count * arguments.batch_size / (now() - start)}
 
 
 def compare_loops(arguments: argparse.Namespace) -> dict[str, float]:
@@ -84,13 +85,13 @@ def compare_loops(arguments: argparse.Namespace) -> dict[str, float]:
             yield batches[0]
             for _ in range(arguments.rounds):
                 for batch in batches:
-                    start = time.perf_counter()
+                    start = now()
                     bare_step(batch)
-                    times["bare"].append(time.perf_counter() - start)
+                    times["bare"].append(now() - start)
                 for batch in batches:
-                    start = time.perf_counter()
+                    start = now()
                     yield batch
-                    times["loop"].append(time.perf_counter() - start)
+                    times["loop"].append(now() - start)
 
         # The loop makes its loader here; in its place it gets the tensors that are there already.
         make_loader, loop._make_loader = loop._make_loader, lambda *_: give_batches()
@@ -104,6 +105,13 @@ def compare_loops(arguments: argparse.Namespace) -> dict[str, float]:
         "bare_steps_per_second": 1 / medians["bare"],
         "ratio": medians["bare"] / medians["loop"],
     }
+
+
+def now() -> float:
+    """Seconds, when the device has done what it was given."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 def make_bare_step(config: TrainingConfig, id2label: dict[int, str]):

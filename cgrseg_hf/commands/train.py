@@ -17,7 +17,7 @@ def train(
     """
     Train a model on images with label maps.
 
-    Every value of a recipe has an option of its own. On several GPUs: accelerate launch scripts/train.py with the same
+    Every value of a recipe has an option of its own. On several GPUs: accelerate launch -m cgrseg_hf train with the same
     options.
     """
     from ..processes import leave_group
