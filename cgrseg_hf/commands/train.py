@@ -17,8 +17,8 @@ def train(
     """
     Train a model on images with label maps.
 
-    Every value of a recipe has an option of its own. On several GPUs: accelerate launch -m cgrseg_hf train with the same
-    options.
+    Every value of a recipe has an option of its own. On several GPUs: accelerate launch -m cgrseg_hf train, with the
+    same options.
     """
     from ..processes import leave_group
     from ..training.loop import train as run_training
