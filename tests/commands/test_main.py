@@ -56,7 +56,7 @@ def test_every_value_of_a_recipe_has_an_option(command):
         (("train", "--model-settings", "dropout"), 2, "name=value"),
         (("train", "--crop-size", "0", "64"), 1, "crop_size is (0, 64)"),
         (("train",), 1, "--data"),
-        (("evaluate", "--data", "nowhere/at/all"), 1, "nowhere/at/all"),
+        (("evaluate", "./no/such/model", "--data", "nowhere"), 1, "no/such/model"),
         (("check-data", "nowhere/at/all"), 2, "nowhere/at/all"),
     ],
 )
