@@ -19,7 +19,6 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
 from cgrseg_hf.data import load_data
 from cgrseg_hf.evaluation import evaluate_model, per_class_table, write_report
-from cgrseg_hf.evaluation.report import make_report, without_nan
 from cgrseg_hf.model_card import CardFacts, make_model_card, read_log
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
@@ -45,8 +44,7 @@ def main() -> None:
     )
     print(per_class_table(result))
     facts = CardFacts(**yaml.safe_load(arguments.facts.read_text(encoding="utf-8")))
-    write_report(result, arguments.run / "report", model=facts.name)
-    report = without_nan(make_report(result, facts.name))
+    report = json.loads(write_report(result, arguments.run / "report", model=facts.name).read_text(encoding="utf-8"))
     card = make_model_card(facts, report, read_log(arguments.run / "log.jsonl"))
     card.save(arguments.output / "README.md")
     shutil.copy(arguments.output / "README.md", arguments.facts.with_suffix(".md"))

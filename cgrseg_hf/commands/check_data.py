@@ -6,22 +6,22 @@ from typing import Annotated
 
 import typer
 
+from .data_options import (
+    AnnotationColumnOption,
+    DatasetOption,
+    ImageColumnOption,
+    LabelIdsOption,
+    ReduceLabelsOption,
+)
+
 
 def check_data(
     data: Annotated[str, typer.Argument(help="Folder of the data set, or its id on the Hugging Face Hub.")],
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
-    ] = None,
-    label_ids: Annotated[
-        str, typer.Option(help="How the known data set's files hold ids, such as raw or train-ids.")
-    ] = "auto",
-    reduce_labels: Annotated[
-        bool | None,
-        typer.Option("--reduce-labels/--no-reduce-labels", help="Whether id 0 is ignored and others lowered by one."),
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column of the images, in tables.")] = None,
-    annotation_column: Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")] = None,
+    dataset: DatasetOption = None,
+    label_ids: LabelIdsOption = "auto",
+    reduce_labels: ReduceLabelsOption = None,
+    image_column: ImageColumnOption = None,
+    annotation_column: AnnotationColumnOption = None,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Split to look through; may be repeated. By default train and validation, where they exist."),

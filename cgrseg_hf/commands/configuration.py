@@ -5,14 +5,13 @@ import ast
 import dataclasses
 import functools
 import inspect
-import types
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
-from ..training.config import TrainingConfig, load_recipe, recipe_names
+from ..training.config import TrainingConfig, field_types, load_recipe, recipe_names, without_none
 
 _RECIPE_HELP = "Recipe to start from: {}, or a YAML file. Without one, the defaults below hold."
 
@@ -48,9 +47,7 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:
 
 def _option(field: dataclasses.Field) -> Any:
     """The type of an option that is None unless it is given."""
-    kind = typing.get_type_hints(TrainingConfig)[field.name]
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        kind = next(one for one in typing.get_args(kind) if one is not types.NoneType)
+    kind = without_none(field_types()[field.name])
     origin = typing.get_origin(kind)
     if origin is Literal or origin is dict:
         kind = str

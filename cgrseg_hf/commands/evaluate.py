@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg evaluate`."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +8,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from .data_options import (
+    AnnotationColumnOption,
+    DatasetOption,
+    ImageColumnOption,
+    LabelIdsOption,
+    ReduceLabelsOption,
+)
 
 
 def evaluate(
@@ -18,20 +24,12 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Folder or Hub id of the data set.", show_default="the known data set's Hub id")
     ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
-    ] = None,
+    dataset: DatasetOption = None,
     split: Annotated[str, typer.Option(help="Which images to evaluate on.")] = "validation",
-    label_ids: Annotated[
-        str, typer.Option(help="How the known data set's files hold ids, such as raw or train-ids.")
-    ] = "auto",
-    reduce_labels: Annotated[
-        bool | None,
-        typer.Option("--reduce-labels/--no-reduce-labels", help="Whether id 0 is ignored and others lowered by one."),
-    ] = None,
-    image_column: Annotated[str | None, typer.Option(help="Column of the images, in tables.")] = None,
-    annotation_column: Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")] = None,
+    label_ids: LabelIdsOption = "auto",
+    reduce_labels: ReduceLabelsOption = None,
+    image_column: ImageColumnOption = None,
+    annotation_column: AnnotationColumnOption = None,
     class_names: Annotated[
         str | None, typer.Option(help="File of the classes' names; by default the data set's, or else the model's.")
     ] = None,
@@ -95,7 +93,6 @@ def evaluate(
 
     from ..data import get_description, load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
-    from ..evaluation.report import make_report, without_nan
     from ..processes import AUTOCAST_TYPES, make_accelerator
 
     accelerator = make_accelerator()
@@ -147,7 +144,7 @@ def evaluate(
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
         report = write_report(result, output or Path("runs/evaluate") / _name(model), model=model, extra=extra)
         if as_json:
-            typer.echo(json.dumps(without_nan(make_report(result, model, extra)), ensure_ascii=False, indent=1))
+            typer.echo(report.read_text(encoding="utf-8"), nl=False)
         else:
             typer.echo(per_class_table(result))
         typer.echo(

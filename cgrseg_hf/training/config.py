@@ -118,7 +118,7 @@ class TrainingConfig:
     trackers: str = _option("tensorboard", "Where the log goes as well: tensorboard, trackio, wandb, or none.")
 
     def __post_init__(self):
-        for name, kind in _kinds().items():
+        for name, kind in field_types().items():
             object.__setattr__(self, name, _convert(name, getattr(self, name), kind))
         for name in ("validation_split", "backbone_weights"):
             if getattr(self, name) in ("none", ""):
@@ -228,9 +228,16 @@ def check_field_names(values: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _kinds() -> dict[str, Any]:
-    """The type of each field."""
+def field_types() -> dict[str, Any]:
+    """The type of each field of a training configuration."""
     return typing.get_type_hints(TrainingConfig)
+
+
+def without_none(kind: Any) -> Any:
+    """The type of an optional value where it is given; any other type as it is."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    return next(argument for argument in typing.get_args(kind) if argument is not types.NoneType)
 
 
 def _convert(name: str, value: Any, kind: Any) -> Any:
@@ -240,10 +247,10 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     Raises:
         ValueError: If it cannot be one.
     """
+    if value is None and without_none(kind) is not kind:
+        return None
+    kind = without_none(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        inner = next(argument for argument in arguments if argument is not types.NoneType)
-        return None if value is None else _convert(name, value, inner)
     if origin is Literal:
         if value is False and "no" in arguments:  # YAML's reading of a bare no
             value = "no"

@@ -56,7 +56,9 @@ class TrainingRun:
         self.config = config
         self.accelerator = accelerator
         self.image_processor = image_processor
-        self.class_weights = class_weights
+        # Labels are weighed on the host, where they come from, and the loss is computed on the device.
+        self._host_class_weights = class_weights
+        self._class_weights = None if class_weights is None else class_weights.to(accelerator.device)
         self.ignore_index = ignore_index
         model.to(accelerator.device)
         if config.channels_last:
@@ -103,7 +105,9 @@ class TrainingRun:
         if config.loss_normalization == "all":
             weight = sum(part["labels"].numel() for part in parts)
         else:
-            weight = sum(float(loss_weight(part["labels"], self.ignore_index, self.class_weights)) for part in parts)
+            weight = sum(
+                float(loss_weight(part["labels"], self.ignore_index, self._host_class_weights)) for part in parts
+            )
         totals = accelerator.reduce(torch.tensor([weight, float(wish_to_stop)], device=device), "sum")
         loss = self._add_gradients(parts, divisor=totals[0].clamp(min=1))
         if config.max_grad_norm is not None:
@@ -120,7 +124,6 @@ class TrainingRun:
         """Add the gradients of a batch's parts, and give this process's share of the batch's loss."""
         accelerator, device = self.accelerator, self.accelerator.device
         memory_format = torch.channels_last if self.config.channels_last else torch.preserve_format
-        class_weights = None if self.class_weights is None else self.class_weights.to(device)
         loss = torch.zeros((), device=device)
         for index, part in enumerate(parts):
             is_last = index == len(parts) - 1
@@ -128,7 +131,7 @@ class TrainingRun:
                 pixel_values = part["pixel_values"].to(device, non_blocking=True, memory_format=memory_format)
                 labels = part["labels"].to(device, non_blocking=True).long()
                 logits = self._prepared_model(pixel_values=pixel_values).logits
-                part_loss = summed_loss(logits, labels, self.ignore_index, class_weights) / divisor
+                part_loss = summed_loss(logits, labels, self.ignore_index, self._class_weights) / divisor
                 # Processes average their gradients, but each part has been divided by the whole already.
                 accelerator.backward(part_loss * accelerator.num_processes)
                 loss += part_loss.detach()
