@@ -28,3 +28,22 @@ def resize_logits(logits: torch.Tensor, image_size: tuple[int, int], target_size
     # reach beyond the image.
     scales = [LOGITS_STRIDE * target / length for target, length in zip(target_size, image_size)]
     return torch.ops.aten.upsample_bilinear2d(logits[..., :rows, :columns], list(target_size), False, *scales)
+
+
+def resize_to_input(logits: torch.Tensor, input_size: tuple[int, int]) -> torch.Tensor:
+    """
+    Resize class scores of any model to the size of its input: by [`resize_logits`] if they have CGRSeg's stride.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_labels, logits_height, logits_width)`):
+            Class scores.
+        input_size (`tuple[int, int]`):
+            Height and width in pixels of the model's input. The height may be larger than it was: Trainer pads label
+            maps of unequal heights at the bottom.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, num_labels, *input_size)`.
+    """
+    if logits.shape[-1] == -(-input_size[1] // LOGITS_STRIDE):
+        return resize_logits(logits, input_size, input_size)
+    return torch.nn.functional.interpolate(logits, size=input_size, mode="bilinear", align_corners=False)

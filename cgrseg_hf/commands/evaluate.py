@@ -91,7 +91,7 @@ def evaluate(
     import torch
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
-    from ..data import get_description, load_data, read_class_names
+    from ..data import load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..processes import AUTOCAST_TYPES, make_accelerator
 
@@ -100,10 +100,6 @@ def evaluate(
     if size is not None:
         image_processor.size = _override_size(image_processor.size, size)
     network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
-    if data is None and dataset is not None:
-        data = get_description(dataset).hub_id
-    if data is None:
-        raise typer.BadParameter("no data to evaluate on: name a folder or a Hub id.", param_hint="--data")
     loaded = load_data(
         data,
         split,

@@ -31,7 +31,7 @@ def train(
         return
     score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.4f})"
     print(f"The model{score} is in {result.model}, the log in {result.output}.")
-    print(
-        f"Next: cgrseg evaluate {result.model} --data {config.data}"
-        + (f" --dataset {config.dataset}" if config.dataset else "")
-    )
+    options = {"data": config.data, "dataset": config.dataset}
+    if config.label_ids != "auto":
+        options["label-ids"] = config.label_ids
+    print(f"Next: cgrseg evaluate {result.model}", *(f"--{name} {value}" for name, value in options.items() if value))

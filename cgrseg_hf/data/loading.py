@@ -129,7 +129,7 @@ class SegmentationData:
 
 
 def load_data(
-    source: str | Path,
+    source: str | Path | None,
     split: str,
     dataset: str | None = None,
     *,
@@ -151,8 +151,8 @@ def load_data(
     and annotations without a counterpart are left out with a warning.
 
     Args:
-        source (`str` or `Path`):
-            A folder, or the id of a data set on the Hugging Face Hub.
+        source (`str` or `Path`, *optional*):
+            A folder, or the id of a data set on the Hugging Face Hub; by default the id that is known for `dataset`.
         split (`str`):
             "train", "validation" or "test"; what folders and Hub data sets usually call these is known.
         dataset (`str`, *optional*):
@@ -181,6 +181,10 @@ def load_data(
     """
     description = None if dataset is None else get_description(dataset)
     _check_label_ids(description, label_ids, reduce_labels)
+    if source is None:
+        source = None if description is None else description.hub_id
+    if source is None:
+        raise ValueError("No data: name a folder or the id of a data set on the Hugging Face Hub (--data).")
     folder = Path(source).expanduser()
     if folder.is_dir():
         rows, layout, has_splits, left_out = _open_folder(

@@ -18,10 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import EvalPrediction
 
-from ..post_processing_cgrseg import LOGITS_STRIDE, resize_logits
+from ..post_processing_cgrseg import resize_to_input
 from .metric import MeanIoU
 from .prediction import classify_pixels
 
@@ -48,15 +47,7 @@ def preprocess_logits_for_metrics(
     if isinstance(logits, tuple):
         logits = logits[0]
     size = tuple(labels.shape[-2:])
-    # Trainer may have padded the labels at the bottom, but never to the right.
-    is_cgrseg = -(-size[1] // LOGITS_STRIDE) == logits.shape[-1]
-
-    def resize(scores: torch.Tensor) -> torch.Tensor:
-        if is_cgrseg:
-            return resize_logits(scores, size, size)
-        return nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-
-    return classify_pixels(logits, resize, size).to(torch.int32)
+    return classify_pixels(logits, lambda scores: resize_to_input(scores, size), size).to(torch.int32)
 
 
 def make_compute_metrics(

@@ -25,7 +25,6 @@ from ..data import (
     SegmentationData,
     SplitNotFoundError,
     check_first_masks,
-    get_description,
     load_data,
     read_class_names,
 )
@@ -238,16 +237,11 @@ def _divide_batch(config: TrainingConfig, num_processes: int) -> int:
 
 def _load_splits(config: TrainingConfig, accelerator: Accelerator) -> tuple[SegmentationData, SegmentationData | None]:
     """The data to train and to evaluate on, after a look at the first label maps."""
-    source = config.data
-    if source is None and config.dataset is not None:
-        source = get_description(config.dataset).hub_id
-    if source is None:
-        raise ValueError("No data to train on: name a folder or a Hub id with --data.")
     names = None if config.class_names is None else read_class_names(config.class_names)
 
     def load(split: str) -> SegmentationData:
         data = load_data(
-            source,
+            config.data,
             split,
             config.dataset,
             image_column=config.image_column,

@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from ..post_processing_cgrseg import LOGITS_STRIDE, resize_logits
+from ..post_processing_cgrseg import resize_to_input
 
 
 def summed_loss(
@@ -29,11 +29,7 @@ def summed_loss(
         class_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*):
             How much a pixel of each class counts.
     """
-    size = tuple(labels.shape[-2:])
-    if tuple(logits.shape[-2:]) == tuple(-(-length // LOGITS_STRIDE) for length in size):
-        logits = resize_logits(logits.float(), size, size)
-    else:  # another model's stride
-        logits = nn.functional.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    logits = resize_to_input(logits.float(), tuple(labels.shape[-2:]))
     return nn.functional.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum")
 
 
