@@ -1,0 +1,238 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What computes the network: PyTorch, compiled or not, ONNX Runtime or OpenVINO, behind one call.
+
+An engine takes normalised pixels of any size and gives logits; it knows nothing of photos and label maps.
+"""
+
+import copy
+import importlib.util
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+
+EngineName = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
+ENGINE_NAMES: tuple[str, ...] = ("auto", "torch", "compile", "onnxruntime", "openvino")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+# CUDA graphs that are kept, one for each shape of input; each holds the memory of one pass through the network.
+_KEPT_GRAPHS = 4
+
+
+class Engine(ABC):
+    """
+    A network ready to run.
+
+    Attributes:
+        name (`str`): `"torch"`, `"compile"`, `"onnxruntime"` or `"openvino"`.
+        device (`torch.device`): Where the logits come out.
+        dtype (`torch.dtype`): The type of the network's arithmetic; `torch.int8` for a quantised export.
+        config (`PreTrainedConfig`): The model's configuration.
+    """
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    config: PreTrainedConfig
+
+    @abstractmethod
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Run the network.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`):
+                Normalised pixels, float32, on any device.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, num_labels, ceil(height / 8), ceil(width / 8))`: logits in float32, on the
+            engine's device; no later call writes into them.
+        """
+
+
+class TorchEngine(Engine):
+    """
+    PyTorch as it is: the model's inference form where it has one.
+
+    Args:
+        model (`PreTrainedModel`): The model. It stays as it is.
+        device (`str` or `torch.device`): Where to run.
+        dtype (`torch.dtype`): Type of the arithmetic.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
+        self.config = model.config
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._network = _make_network(model, self.device, dtype)
+        self._graphs = _CudaGraphs(self._network) if self.device.type == "cuda" else None
+
+    @torch.inference_mode()
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """See [`Engine`]."""
+        pixel_values = pixel_values.to(self.device, non_blocking=pixel_values.is_pinned())
+        return self._run(pixel_values).float()
+
+    def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return (self._graphs or self._network)(pixel_values)
+
+
+class CompiledEngine(TorchEngine):
+    """
+    PyTorch through `torch.compile`: the first call of each of the first sizes takes a minute or so.
+
+    Args:
+        model (`PreTrainedModel`): The model. It stays as it is.
+        device (`str` or `torch.device`): Where to run.
+        dtype (`torch.dtype`): Type of the arithmetic.
+    """
+
+    name = "compile"
+
+    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
+        super().__init__(model, device, dtype)
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        self._compiled = torch.compile(self._network, mode=mode)
+
+    def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        # A compiled CUDA graph writes into the same memory in every call.
+        logits = self._compiled(pixel_values)
+        return logits.clone() if self.device.type == "cuda" else logits
+
+
+class _Network(torch.nn.Module):
+    """A model as a function from pixels to logits, in a type of its own."""
+
+    def __init__(self, model: torch.nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.model = model
+        self.dtype = dtype
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.model(pixel_values.to(self.dtype)).logits
+
+
+def _make_network(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> _Network:
+    if hasattr(model, "optimize_for_inference"):
+        model = model.optimize_for_inference()
+    else:
+        model = copy.deepcopy(model)  # the caller's stays on its device, in its type and mode
+    network = _Network(model.eval().requires_grad_(False), dtype).to(device, dtype)
+    return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
+
+
+class _CudaGraphs:
+    """
+    The network's kernels recorded for each shape of input that comes a second time, and replayed from then on.
+
+    A network of this size starts hundreds of short kernels; replaying saves the processor's time between them.
+    """
+
+    def __init__(self, network: torch.nn.Module):
+        self.network = network
+        self.seen: set[torch.Size] = set()
+        self.graphs: OrderedDict[torch.Size, tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]] = OrderedDict()
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        shape = pixel_values.shape
+        if shape not in self.seen:
+            self.seen.add(shape)
+            return self.network(pixel_values.contiguous(memory_format=torch.channels_last))
+        if shape not in self.graphs:
+            self.graphs[shape] = self._record(pixel_values)
+            if len(self.graphs) > _KEPT_GRAPHS:
+                self.graphs.popitem(last=False)
+        self.graphs.move_to_end(shape)
+        graph, pixels, logits = self.graphs[shape]
+        pixels.copy_(pixel_values)
+        graph.replay()
+        return logits.clone()
+
+    def _record(self, pixel_values: torch.Tensor) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
+        pixels = pixel_values.clone(memory_format=torch.channels_last)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # lets libraries choose their kernels and take their memory before the recording
+                self.network(pixels)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self.network(pixels)
+        return graph, pixels, logits
+
+
+def make_engine(
+    source: PreTrainedModel | str | Path,
+    engine: EngineName = "auto",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    num_threads: int | None = None,
+) -> Engine:
+    """
+    Make the engine that runs a model.
+
+    Args:
+        source (`PreTrainedModel`, `str` or `Path`):
+            A model, the folder or Hub id of one, or a folder that `cgrseg export` wrote.
+        engine (`str`, *optional*, defaults to `"auto"`):
+            `"torch"`, `"compile"`, `"onnxruntime"` or `"openvino"`. By default, on a CPU the first of OpenVINO, ONNX
+            Runtime and PyTorch that is installed, on a GPU PyTorch; for an exported folder the engine that runs it.
+        device (`str` or `torch.device`, *optional*):
+            Where to run. By default the first GPU if there is one and the engine can use it, else the CPU.
+        dtype (`str` or `torch.dtype`, *optional*):
+            Type of the arithmetic: float32, bfloat16 or float16. By default float32; for an exported folder the type
+            that it was exported with.
+        num_threads (`int`, *optional*):
+            Processor cores to use. With `"torch"` and `"compile"` this holds for the whole process.
+
+    Returns:
+        [`Engine`]: the engine.
+
+    Raises:
+        ValueError: If the engine, device or type does not exist or does not fit the source.
+        ImportError: If the engine's package is not installed.
+    """
+    if engine not in ENGINE_NAMES:
+        raise ValueError(f"Unknown engine={engine!r}: use one of {', '.join(map(repr, ENGINE_NAMES))}.")
+    device = _resolve_device(engine, device)
+    dtype = _resolve_dtype(dtype)
+    if engine == "auto":
+        engine = _choose_engine(device)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    if not isinstance(source, PreTrainedModel):
+        source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
+    engine_class = CompiledEngine if engine == "compile" else TorchEngine
+    return engine_class(source, device, dtype or torch.float32)
+
+
+def _choose_engine(device: torch.device) -> str:
+    return "torch"
+
+
+def _resolve_device(engine: str, device: str | torch.device | None) -> torch.device:
+    if device is None:
+        can_use_gpu = engine in ("auto", "torch", "compile")
+        device = "cuda" if can_use_gpu and torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(device)!r}, but PyTorch finds no CUDA device here: use device='cpu'.")
+    return device
+
+
+def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and resolved not in DTYPES:
+        names = ", ".join(repr(str(known).removeprefix("torch.")) for known in DTYPES)
+        raise ValueError(f"dtype={dtype!r} is not supported: use one of {names}.")
+    return resolved
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
