@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
 
 from cgrseg_hf.data import get_description
-from cgrseg_hf.pretrained import DEFAULT_MODEL
 from cgrseg_hf.training import TrainingStoppedError, load_recipe, recipe_names, train
 from cgrseg_hf.training.ablation import run_ablation
 
@@ -222,7 +221,6 @@ def test_larger_recipes_start(name, small_data, tmp_path):
     train_recipe(name, small_data, tmp_path)
 
 
-@pytest.mark.skipif(not (DEFAULT_MODEL / "model.safetensors").exists(), reason="the model is still being trained")
 def test_fine_tuning_the_shipped_model(small_data, tmp_path):
     config = load_recipe("finetune").replace(
         model="shipped",
