@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from transformers import BatchFeature, TensorType
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
@@ -380,9 +380,17 @@ def flatten_images(images: Any) -> list:
     raise ValueError(f"Got an array of shape {tuple(images.shape)}: a picture has 2 or 3 dimensions, a batch 4.")
 
 
+def turn_as_seen(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF says; the picture itself where it says nothing."""
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if is_turned else image
+
+
 def pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
     """A picture as a person sees it, (height, width, channels), uint8."""
-    image = ImageOps.exif_transpose(image)
+    image = turn_as_seen(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow may widen to 32, or 8 in a type too wide
         values = np.asarray(image)
         narrow = image.mode == "I" and values.max() <= 255
@@ -494,7 +502,7 @@ def resize_image(
     if image.is_floating_point():
         return resized.to(image.dtype)
     info = torch.iinfo(image.dtype)
-    return resized.round().clamp(info.min, info.max).to(image.dtype)
+    return resized.round_().clamp_(info.min, info.max).to(image.dtype)
 
 
 def resize_label_map(label_map: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -511,7 +519,7 @@ def normalize_image(
 ) -> torch.Tensor:
     """(scale · image - mean) / std for each channel of (channels, height, width), float32."""
     mean, std = (torch.as_tensor(value, device=image.device).reshape(-1, 1, 1) for value in (mean, std))
-    return (image.float() - mean / scale) / (std / scale)
+    return (image.float() - mean / scale).div_(std / scale)
 
 
 def get_padded_size(image_sizes: list[tuple[int, int]], divisor: int, pad_size: SizeDict | None) -> tuple[int, int]:
@@ -530,6 +538,8 @@ def get_padded_size(image_sizes: list[tuple[int, int]], divisor: int, pad_size: 
 def pad_to_size(tensor: torch.Tensor, size: tuple[int, int], value: float) -> torch.Tensor:
     """Pad the last two dimensions at their ends."""
     height, width = tensor.shape[-2:]
+    if (height, width) == size:
+        return tensor
     return torch.nn.functional.pad(tensor, (0, size[1] - width, 0, size[0] - height), value=value)
 
 
