@@ -2,7 +2,7 @@
 """Label maps as pictures that a person can read."""
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -18,12 +18,25 @@ def class_color(class_id: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def class_colors(id2label: Mapping[int, str]) -> list[tuple[int, int, int]]:
+    """
+    The colour of every class, (red, green, blue) in 0 to 255, by id.
+
+    They are the usual ones where the classes are those of a known data set, of which two may be the same, and those of
+    [`class_color`] otherwise.
+    """
+    from .data.catalog import find_palette  # it comes with packages that take time to load
+
+    return find_palette(id2label) or [class_color(class_id) for class_id in range(max(id2label, default=-1) + 1)]
+
+
 def draw_overlay(
     image: Image.Image,
     label_map: np.ndarray,
     id2label: Mapping[int, str],
     opacity: float = 0.55,
     ignore_index: int = 255,
+    colors: Sequence[tuple[int, int, int]] | None = None,
 ) -> Image.Image:
     """
     Lay a label map over its photo, with outlines and a legend of the classes present.
@@ -39,6 +52,8 @@ def draw_overlay(
             How much of the classes' colours, 0 to 1, covers the photo.
         ignore_index (`int`, *optional*, defaults to 255):
             Label of the pixels that are left as they are.
+        colors (`Sequence[tuple[int, int, int]]`, *optional*):
+            Colours of the classes by id; by default those of [`class_colors`].
 
     Returns:
         `PIL.Image.Image`: the photo with colours, and to its right the legend: colour, name and share of the picture
@@ -48,23 +63,26 @@ def draw_overlay(
         ValueError: If photo and label map differ in size.
     """
     image = ImageOps.exif_transpose(image)
+    colors = class_colors(id2label) if colors is None else colors
     label_map = np.asarray(label_map)
     if label_map.shape != (image.height, image.width):
         raise ValueError(
             f"The photo has height and width {(image.height, image.width)}, but the label map {label_map.shape}: "
             "they must be equal."
         )
-    photo = np.asarray(image.convert("RGB"), dtype=np.float32)
-    class_ids, pixels = np.unique(label_map[label_map != ignore_index], return_counts=True)
-    colored = photo.copy()
-    for class_id in class_ids:
-        of_class = label_map == class_id
-        colored[of_class] = (1 - opacity) * photo[of_class] + opacity * np.array(class_color(int(class_id)))
-    colored[find_boundaries(label_map)] = 255
-    picture = Image.fromarray(colored.round().astype(np.uint8))
+    num_colors = len(colors)
+    ids = np.where(label_map == ignore_index, num_colors, label_map.astype(np.int32))
+    table = np.array([*colors, (0, 0, 0)], dtype=np.uint8)
+    mask = np.full(num_colors + 1, round(255 * opacity), dtype=np.uint8)
+    mask[num_colors] = 0
+    picture = Image.composite(Image.fromarray(table[ids]), image.convert("RGB"), Image.fromarray(mask[ids]))
+    picture.paste((255, 255, 255), mask=Image.fromarray(find_boundaries(label_map)))
 
-    order = np.argsort(-pixels, kind="stable")
-    entries = [(int(class_ids[i]), f"{id2label[int(class_ids[i])]}  {pixels[i] / label_map.size:.1%}") for i in order]
+    pixels = np.bincount(ids.ravel(), minlength=num_colors)[:num_colors]
+    order = [int(class_id) for class_id in np.argsort(-pixels, kind="stable") if pixels[class_id]]
+    entries = [
+        (colors[class_id], f"{id2label[class_id]}  {pixels[class_id] / label_map.size:.1%}") for class_id in order
+    ]
     legend = draw_legend(entries, picture.height)
     canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, legend.height)), "white")
     canvas.paste(picture, (0, 0))
@@ -80,15 +98,15 @@ def find_boundaries(label_map: np.ndarray) -> np.ndarray:
     return boundaries
 
 
-def draw_legend(entries: list[tuple[int, str]], height: int) -> Image.Image:
-    """A column of colour patches with captions, one for each (class id, caption), about as high as the picture."""
+def draw_legend(entries: list[tuple[tuple[int, int, int], str]], height: int) -> Image.Image:
+    """A column of colour patches with captions, one for each (colour, caption), about as high as the picture."""
     line = int(np.clip(height / (len(entries) + 1), 16, 28))
     font = ImageFont.load_default(size=line * 0.62)
     widest = max((font.getlength(caption) for _, caption in entries), default=0)
     legend = Image.new("RGB", (int(widest) + 3 * line, line * (len(entries) + 1)), "white")
     draw = ImageDraw.Draw(legend)
-    for index, (class_id, caption) in enumerate(entries):
+    for index, (color, caption) in enumerate(entries):
         top = line // 2 + index * line
-        draw.rectangle((line // 2, top + 2, 3 * line // 2, top + line - 3), fill=class_color(class_id), outline="black")
+        draw.rectangle((line // 2, top + 2, 3 * line // 2, top + line - 3), fill=color, outline="black")
         draw.text((2 * line, top + line / 2), caption, fill="black", font=font, anchor="lm")
     return legend

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgrseg_hf.visualization import class_color, draw_overlay, find_boundaries
+from cgrseg_hf.data import get_description
+from cgrseg_hf.visualization import class_color, class_colors, draw_overlay, find_boundaries
 
 
 def test_overlay_colours_classes_and_leaves_the_ignored_alone():
@@ -29,6 +30,15 @@ def test_neighbouring_ids_have_distinct_colours():
     colors = np.array([class_color(class_id) for class_id in range(171)], dtype=int)
     assert len({tuple(color) for color in colors}) == 171
     assert np.abs(colors[1:] - colors[:-1]).max(axis=1).min() > 60
+
+
+def test_known_classes_have_their_usual_colours():
+    ade20k = get_description("ade20k")
+    assert class_colors(ade20k.id2label) == ade20k.palette
+    assert class_colors({0: "road", 1: "wall"}) == [class_color(0), class_color(1)]
+    photo, label_map = Image.new("RGB", (60, 40)), np.full((40, 60), 149, dtype=np.uint8)
+    overlay = np.asarray(draw_overlay(photo, label_map, ade20k.id2label, opacity=1.0))
+    assert tuple(overlay[5, 5]) == ade20k.palette[149]
 
 
 def test_boundaries_lie_between_classes():

@@ -4,7 +4,7 @@
 import difflib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,12 @@ def get_description(name: str) -> DatasetDescription:
         hub_id=_HUB_IDS.get(name),
         is_ambiguous=name in _AMBIGUOUS,
     )
+
+
+def find_palette(id2label: Mapping[int, str]) -> list[tuple[int, int, int]] | None:
+    """The usual colours of classes that are those of a known data set, in its order; otherwise `None`."""
+    descriptions = (get_description(name) for name in DATASET_NAMES)
+    return next((list(known.palette) for known in descriptions if known.id2label == dict(id2label)), None)
 
 
 def _read(file: str) -> Any:
