@@ -421,14 +421,6 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
         )
         padded_logits = self.head(outputs.last_hidden_state)
 
-        batch_size, _, height, width = pixel_values.shape
-        if (
-            image_sizes is None
-            and not torch.compiler.is_exporting()
-            and (height % LOGITS_STRIDE or width % LOGITS_STRIDE)
-        ):
-            # The last logits reach beyond the image: say where it ends.
-            image_sizes = torch.tensor([[height, width]], device=pixel_values.device).expand(batch_size, 2)
         loss = None
         if labels is not None:
             loss = self._loss(padded_logits, labels, image_size=tuple(pixel_values.shape[-2:]))
@@ -437,8 +429,24 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
             logits=crop_to_image(padded_logits, pixel_values),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            image_sizes=image_sizes,
+            image_sizes=find_image_sizes(pixel_values) if image_sizes is None else image_sizes,
         )
+
+    def optimize_for_inference(self) -> CGRSegPreTrainedModel:
+        """
+        Arrange a copy of this model for fast inference.
+
+        Batch normalisations, layer scales and the head's gate are folded into convolutions, attention biases are
+        resized once for each size of input, and on CPUs convolutions run channels-last by fused kernels. Nothing
+        changes in this model.
+
+        Returns:
+            `CGRSegForInference`: called like this model, without labels; its logits are the same within 1e-4 in
+            float32. `.to(torch.bfloat16)` makes it faster where the processor has bfloat16.
+        """
+        from .optimized_cgrseg import CGRSegForInference
+
+        return CGRSegForInference(self)
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
         """Cross-entropy at the labels' size; 0, with a gradient path, where every pixel is ignored."""
@@ -495,6 +503,14 @@ def crop_to_image(logits: torch.Tensor, pixel_values: torch.Tensor) -> torch.Ten
         logits = logits.index_select(-2, torch.arange(rows, device=logits.device))
         return logits.index_select(-1, torch.arange(columns, device=logits.device))
     return logits[..., :rows, :columns]
+
+
+def find_image_sizes(pixel_values: torch.Tensor) -> torch.Tensor | None:
+    """Height and width of each image where its last logits reach beyond it, (batch, 2); otherwise None."""
+    batch_size, _, height, width = pixel_values.shape
+    if torch.compiler.is_exporting() or not (height % LOGITS_STRIDE or width % LOGITS_STRIDE):
+        return None
+    return torch.tensor([[height, width]], device=pixel_values.device).expand(batch_size, 2)
 
 
 # The image segmentation pipeline looks for the class's name here, and logs an error where it does not find it.
