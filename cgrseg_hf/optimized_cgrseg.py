@@ -481,13 +481,15 @@ class _DownsampleAttention(nn.Module):
         key = split_heads(self.key(hidden_states), self.num_heads)
         value_map = self.value(hidden_states)
         value = split_heads(value_map, self.num_heads)
-        attended = _attend(query, key, value, self.position_bias, self._attend_fused)
+        attended = _attend(query, key, value, self.position_bias, self._attend_plainly)
         output = attended.unflatten(2, residual.shape[-2:]) + self.local(value_map)
         return self.projection.add_to(residual, self.activation(output))
 
-    def _attend_fused(
+    def _attend_plainly(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
+        if query.device.type == "cpu":  # has no fused kernel for values that are larger than keys
+            return (query @ key.transpose(2, 3) + bias).softmax(dim=-1) @ value
         return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias[None], scale=1.0)
 
 
