@@ -90,7 +90,7 @@ def find_file_pairs(folder: Path, split: str, dataset: str | None, label_ids: st
     """
     candidates = list(_find_folders(folder, split, dataset))
     if candidates:
-        with_annotations = (one for one in candidates if _list_files(one.annotations, ANNOTATION_SUFFIXES))
+        with_annotations = (one for one in candidates if list_files(one.annotations, ANNOTATION_SUFFIXES))
         return _pair_files(next(with_annotations, candidates[0]), label_ids)
     others = [other for other in SPLIT_NAMES if any(_find_folders(folder, other, dataset))]
     if others:
@@ -146,8 +146,8 @@ def _find_pascal(folder: Path, split: str, dataset: str | None) -> Iterator[_Fol
 
 def _pair_files(folders: _Folders, label_ids: str) -> FilePairs:
     """Pair images and annotations by what their names have in common."""
-    images = _by_name(_list_files(folders.images, IMAGE_SUFFIXES), folders.images, _image_stem)
-    files = _choose_annotations(_list_files(folders.annotations, ANNOTATION_SUFFIXES), label_ids)
+    images = _by_name(list_files(folders.images, IMAGE_SUFFIXES), folders.images, _image_stem)
+    files = _choose_annotations(list_files(folders.annotations, ANNOTATION_SUFFIXES), label_ids)
     annotations = _by_name(files, folders.annotations, _annotation_stem)
     wanted = images.keys() | annotations.keys() if folders.stems is None else set(folders.stems)
     pairs = sorted(wanted & images.keys() & annotations.keys())
@@ -206,7 +206,7 @@ def _by_name(files: list[Path], folder: Path, find_stem: Callable[[Path], str]) 
     return found
 
 
-def _list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files with one of the suffixes in a folder and, as Cityscapes sorts its files by city, in the folders in it."""
     return sorted(
         file for file in folder.rglob("*") if file.suffix.lower() in suffixes and not file.name.startswith(".")

@@ -1,0 +1,150 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Label maps in files: indexed PNG and TIFF with the classes' colours, or NumPy arrays; large ones strip by strip."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .optional import import_optional
+
+Color = tuple[int, int, int]
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+_TIFF_TILE = 256
+
+
+def label_type(num_labels: int) -> type[np.uint8] | type[np.uint16]:
+    """The type of label maps: uint8 for up to 256 classes, beyond that uint16."""
+    return np.uint8 if num_labels <= 256 else np.uint16
+
+
+def save_label_map(path: Path, label_map: np.ndarray, colors: Sequence[Color]) -> None:
+    """
+    Write a label map by the suffix of its path.
+
+    Args:
+        path (`Path`):
+            `.png` and `.tif` hold the ids with the classes' colours as palette, with more than 256 classes without;
+            `.npy` holds the array.
+        label_map (`numpy.ndarray` of shape `(height, width)`, uint8 or uint16):
+            The classes.
+        colors (`Sequence[tuple[int, int, int]]`):
+            Colours of the classes by id.
+
+    Raises:
+        ValueError: If the suffix is another.
+    """
+    if path.suffix.lower() != ".png":
+        write_strips(path, [label_map], label_map.shape, label_map.dtype, colors)
+        return
+    image = Image.fromarray(label_map)
+    if label_map.dtype == np.uint8:
+        image.putpalette([value for color in colors for value in color])
+    image.save(path)
+
+
+def write_strips(
+    path: Path,
+    strips: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    dtype: np.dtype | type,
+    colors: Sequence[Color],
+) -> None:
+    """
+    Write a label map that comes in strips of rows, from top to bottom, without holding more of it than they do.
+
+    Args:
+        path (`Path`): A file ending in `.npy`, or in `.tif` or `.tiff` for a TIFF of deflated tiles. It appears when
+            all is written.
+        strips (`Iterable[numpy.ndarray]`): Arrays `(rows, width)` that make up the whole.
+        shape (`tuple[int, int]`): Height and width.
+        dtype (`numpy.dtype`): uint8 or uint16.
+        colors (`Sequence[tuple[int, int, int]]`): Colours of the classes by id, for TIFF.
+
+    Raises:
+        ValueError: If the suffix is another.
+    """
+    check_strips_suffix(path)
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix.lower() == ".npy":
+            _write_npy(unfinished, strips, shape, dtype)
+        else:
+            _write_tiff(unfinished, strips, shape, dtype, colors)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def check_strips_suffix(path: Path) -> None:
+    """Refuse a file that `write_strips` cannot write."""
+    if path.suffix.lower() in _TIFF_SUFFIXES:
+        import_optional("tifffile", "large", "TIFF files of any size")
+    elif path.suffix.lower() != ".npy":
+        raise ValueError(f"{path} ends in none of .npy, .tif and .tiff.")
+
+
+def open_label_map(path: Path) -> np.ndarray:
+    """A written label map: a memory-mapped array of `.npy`, a read one of `.tif`."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, mmap_mode="r")
+    return import_optional("tifffile", "large", "TIFF files of any size").imread(path)
+
+
+def _write_npy(path: Path, strips: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype | type) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        )
+        for strip in strips:
+            file.write(np.ascontiguousarray(strip, dtype=dtype).data)
+
+
+def _write_tiff(
+    path: Path, strips: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype | type, colors: Sequence[Color]
+) -> None:
+    tifffile = import_optional("tifffile", "large", "TIFF files of any size")
+    colors_or_grey = {"photometric": "minisblack"}
+    if np.dtype(dtype) == np.uint8:
+        palette = np.zeros((3, 256), dtype=np.uint16)
+        palette[:, : len(colors)] = np.transpose(colors) * 257
+        colors_or_grey = {"photometric": "palette", "colormap": palette}
+    with tifffile.TiffWriter(path, bigtiff=shape[0] * shape[1] * np.dtype(dtype).itemsize >= 2**31) as writer:
+        writer.write(
+            _cut_into_tiles(strips, shape, dtype),
+            shape=shape,
+            dtype=dtype,
+            tile=(_TIFF_TILE, _TIFF_TILE),
+            compression="adobe_deflate",
+            metadata=None,
+            **colors_or_grey,
+        )
+
+
+def _cut_into_tiles(
+    strips: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype | type
+) -> Iterator[np.ndarray]:
+    """Square tiles, left to right and top to bottom; those at the right and lower border filled up with 0."""
+    for rows in _regroup_rows(strips, _TIFF_TILE):
+        for left in range(0, shape[1], _TIFF_TILE):
+            part = rows[:, left : left + _TIFF_TILE]
+            tile = np.zeros((_TIFF_TILE, _TIFF_TILE), dtype=dtype)
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
+
+
+def _regroup_rows(strips: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The same rows, so many at a time; the last time maybe fewer."""
+    rest: list[np.ndarray] = []
+    for strip in strips:
+        rest.append(strip)
+        if sum(map(len, rest)) >= count:
+            rows = np.concatenate(rest)
+            whole = len(rows) // count * count
+            for top in range(0, whole, count):
+                yield rows[top : top + count]
+            rest = [rows[whole:]]
+    if rows := [part for part in rest if len(part)]:
+        yield np.concatenate(rows)

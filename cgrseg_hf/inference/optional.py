@@ -1,0 +1,20 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Packages that only some uses need."""
+
+import importlib
+from types import ModuleType
+
+
+def import_optional(package: str, extra: str, purpose: str) -> ModuleType:
+    """
+    Import a package of one of the extras.
+
+    Raises:
+        ImportError: If it is not installed; in words, with the extra that has it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f'{purpose} need the package {package}: pip install "cgrseg_hf[{extra}]".', name=package
+        ) from error

@@ -1,0 +1,187 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Pictures of any size, read a band of rows at a time."""
+
+import math
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..image_processing_cgrseg import pil_to_array
+from .optional import import_optional
+from .pictures import (
+    PictureSource,
+    UnreadablePictureError,
+    describe_source,
+    is_path,
+    open_picture,
+    to_plain_values,
+    to_rows,
+)
+
+_TIFF_SUFFIXES = (".tif", ".tiff")
+
+# A TIFF whose parts unpack to more bytes than this cannot be read in little memory.
+_LARGEST_SEGMENT = 2**28
+
+_ROWS_AT_ONCE = 512
+
+
+class PictureRows(ABC):
+    """
+    A picture that gives bands of its rows.
+
+    Attributes:
+        size (`tuple[int, int]`): Height and width in pixels.
+    """
+
+    size: tuple[int, int]
+
+    @abstractmethod
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        """The rows from `top` to before `bottom`, (rows, width, channels); those of 16 bits brought to 8."""
+
+
+class ArrayRows(PictureRows):
+    """
+    An array or a memory-mapped file of one.
+
+    Args:
+        rows (`numpy.ndarray` of shape `(height, width, channels)`): The pixels.
+    """
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+        self.size = rows.shape[:2]
+
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        """See [`PictureRows`]."""
+        return to_plain_values(np.array(self.rows[top:bottom]))
+
+
+class TiffRows(PictureRows):
+    """
+    The first page of a TIFF file whose strips or tiles are unpacked as they are needed.
+
+    Args:
+        path (`str` or `os.PathLike`): The file.
+
+    Raises:
+        UnreadablePictureError: If its pixels are neither grey nor RGB, or one of its parts is too large.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        tifffile = import_optional("tifffile", "large", "TIFF files of any size")
+        self._name = str(path)
+        self._file = tifffile.TiffFile(path)
+        self._page = page = self._file.pages[0].keyframe
+        self.size = (page.imagelength, page.imagewidth)
+        self._check(tifffile)
+        self._segment_height, self._segment_width = (
+            (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        )
+        segment_bytes = self._segment_height * self._segment_width * page.samplesperpixel * page.dtype.itemsize
+        if segment_bytes > _LARGEST_SEGMENT and not page.is_memmappable:
+            raise UnreadablePictureError(
+                f"{path} is packed in parts of {segment_bytes / 2**20:.0f} MiB, too large to be read one at a time: "
+                "write it anew in tiles, for instance by `tiffcp -t`."
+            )
+
+    def _check(self, tifffile: Any) -> None:
+        page = self._page
+        known = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        is_planar = page.samplesperpixel > 1 and page.planarconfig != tifffile.PLANARCONFIG.CONTIG
+        if page.photometric not in known or is_planar or page.dtype is None or page.imagedepth != 1:
+            raise UnreadablePictureError(
+                f"{self._name} is a TIFF of a kind that is not read in windows ({page.photometric.name}, "
+                f"{page.samplesperpixel} samples a pixel{', in planes' if is_planar else ''}): convert it to RGB or "
+                "grey, pixel by pixel."
+            )
+        if (orientation := page.tags.valueof("Orientation", 1)) != 1:
+            raise UnreadablePictureError(
+                f"{self._name} is stored turned (orientation {orientation}): write it upright to read it in windows."
+            )
+
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        """See [`PictureRows`]."""
+        page = self._page
+        if page.is_memmappable:
+            rows = page.asarray(out="memmap").reshape(*self.size, page.samplesperpixel)
+            return to_plain_values(np.array(rows[top:bottom]))
+        band = np.zeros((bottom - top, self.size[1], page.samplesperpixel), dtype=page.dtype)
+        across = -(-self.size[1] // self._segment_width)
+        for row in range(top // self._segment_height, -(-bottom // self._segment_height)):
+            for column in range(across):
+                self._copy(band, top, row, column, row * across + column)
+        return to_plain_values(band)
+
+    def _copy(self, band: np.ndarray, top: int, row: int, column: int, index: int) -> None:
+        """Unpack the part of the file that is `row` parts down and `column` across, and put it into its place."""
+        page = self._page
+        if not page.databytecounts[index]:
+            return  # left out by whoever wrote it: 0
+        try:
+            self._file.filehandle.seek(page.dataoffsets[index])
+            packed = self._file.filehandle.read(page.databytecounts[index])
+            segment, _, _ = page.decode(packed, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
+        except Exception as error:  # each way of packing has errors of its own
+            raise UnreadablePictureError(f"{self._name} cannot be read as a picture: {error}") from error
+        first, left = row * self._segment_height, column * self._segment_width
+        begin, end = max(first, top), min(first + self._segment_height, top + len(band))
+        part = segment[0, begin - first : end - first, : self.size[1] - left]
+        band[begin - top : end - top, left : left + part.shape[1]] = part
+
+
+def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels: int = 3) -> PictureRows:
+    """
+    Open a picture to read it in bands.
+
+    Args:
+        source (`PictureSource`):
+            The picture. TIFF and `.npy` files and arrays are read band by band. Others, such as JPEG, have to be
+            decoded as a whole first.
+        max_pixels (`int`, *optional*):
+            Number of pixels that it may have; by default any.
+        num_channels (`int`, *optional*, defaults to 3):
+            Channels that the model takes; it tells in arrays which axis they are.
+
+    Raises:
+        UnreadablePictureError: If it is no picture, broken, or has too many pixels.
+    """
+    limit = max_pixels or 2**62
+    suffix = Path(source).suffix.lower() if is_path(source) else ""
+    if suffix in _TIFF_SUFFIXES:
+        rows = _open_file(TiffRows, source)
+    elif suffix == ".npy":
+        array = _open_file(lambda path: np.load(path, mmap_mode="r"), source)
+        open_picture(array, limit, num_channels)
+        rows = ArrayRows(to_rows(array, num_channels))
+    else:
+        pixels = open_picture(source, limit, num_channels).pixels
+        is_image = isinstance(pixels, Image.Image)
+        rows = ArrayRows(to_rows(pil_to_array(pixels, True) if is_image else pixels, num_channels))
+    if math.prod(rows.size) > limit:
+        raise UnreadablePictureError(
+            f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}."
+        )
+    return rows
+
+
+def _open_file(function: Any, path: str | os.PathLike) -> Any:
+    try:
+        return function(path)
+    except (UnreadablePictureError, ImportError):
+        raise
+    except Exception as error:  # what a broken file leads to depends on where it is broken
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UnreadablePictureError(f"{path} cannot be read as a picture: {reason}.") from error
+
+
+def read_reduced(rows: PictureRows, step: int) -> np.ndarray:
+    """Every so many pixels of a picture, down and across, `(height / step, width / step, channels)`."""
+    height = rows.size[0]
+    band = max(_ROWS_AT_ONCE // step, 1) * step
+    return np.concatenate([rows.read(top, min(top + band, height))[::step, ::step] for top in range(0, height, band)])

@@ -1,0 +1,199 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What the Segmenter answers: one picture's label map, and what people do with it."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..visualization import class_colors, draw_overlay
+from .label_map_files import open_label_map, save_label_map
+
+_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".json")
+
+# Pixels that are counted together: counting takes eight bytes for each.
+_COUNTED_AT_ONCE = 2**22
+
+
+class Segmentation:
+    """
+    The classes of one picture.
+
+    Args:
+        label_map (`numpy.ndarray` of shape `(height, width)`, uint8 or uint16, or `Path`):
+            The class of each pixel of the picture as a person sees it, turned as its EXIF says; or the file that holds
+            it.
+        id2label (`Mapping[int, str]`):
+            Names of the classes.
+        size (`tuple[int, int]`, *optional*):
+            Height and width of a label map that is a file.
+        pixel_counts (`numpy.ndarray` of shape `(num_labels,)`, *optional*):
+            Pixels of each class; by default they are counted.
+        source (*optional*):
+            What was segmented, as it was passed: a path, image, array, ...
+        read_photo (`Callable`, *optional*):
+            Gives the picture in RGB, only every so many pixels of it, for overlays.
+        scores (`numpy.ndarray` of shape `(num_labels, height, width)`, float32, *optional*):
+            Class scores of each pixel, before softmax.
+        entropy (`numpy.ndarray` of shape `(height, width)`, float32, *optional*):
+            How undecided the model is at each pixel: entropy of the classes' probabilities in nats, from 0 to
+            ln(num_labels).
+    """
+
+    def __init__(
+        self,
+        label_map: np.ndarray | Path,
+        id2label: Mapping[int, str],
+        *,
+        size: tuple[int, int] | None = None,
+        pixel_counts: np.ndarray | None = None,
+        source: Any = None,
+        read_photo: Callable[[int], Image.Image] | None = None,
+        scores: np.ndarray | None = None,
+        entropy: np.ndarray | None = None,
+    ):
+        self.id2label = dict(id2label)
+        self.source = source
+        self.scores = scores
+        self.entropy = entropy
+        self._label_map = label_map
+        self._size = size
+        self._pixel_counts = pixel_counts
+        self._read_photo = read_photo
+
+    def __repr__(self) -> str:
+        largest = ", ".join(f"{name} {share:.0%}" for name, share in list(self.area_shares.items())[:3])
+        height, width = self.size
+        return f"Segmentation({height}×{width}: {largest}{', …' if len(self.area_shares) > 3 else ''})"
+
+    @property
+    def label_map(self) -> np.ndarray:
+        """
+        Class of each pixel, `(height, width)`: uint8, or with more than 256 classes uint16.
+
+        One that was written to a `.npy` file is mapped from there; one in a TIFF file is read as a whole.
+        """
+        if isinstance(self._label_map, Path):
+            self._label_map = open_label_map(self._label_map)
+        return self._label_map
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture in pixels, as a person sees it."""
+        return self._size or self.label_map.shape
+
+    @property
+    def pixel_counts(self) -> np.ndarray:
+        """Pixels of each class by id, `(num_labels,)`, int64."""
+        if self._pixel_counts is None:
+            self._pixel_counts = count_pixels(self.label_map, len(self.id2label))
+        return self._pixel_counts
+
+    @property
+    def class_ids(self) -> list[int]:
+        """Ids of the classes in the picture, the one with the largest area first."""
+        counts = self.pixel_counts
+        return [int(class_id) for class_id in np.argsort(-counts, kind="stable") if counts[class_id]]
+
+    @property
+    def area_shares(self) -> dict[str, float]:
+        """Share of the picture, 0 to 1, by name of the class, for those in the picture; the largest first."""
+        return {one["name"]: one["share"] for one in self.to_dict()["classes"]}
+
+    @property
+    def colors(self) -> list[tuple[int, int, int]]:
+        """Colours of the classes by id, (red, green, blue) in 0 to 255."""
+        return class_colors(self.id2label)
+
+    def overlay(
+        self, photo: Image.Image | None = None, opacity: float = 0.55, max_side: int | None = None
+    ) -> Image.Image:
+        """
+        Lay the classes' colours over the photo, with outlines and a legend.
+
+        Args:
+            photo (`PIL.Image.Image`, *optional*):
+                The photo to lay them over; by default the one that was segmented, which is read again if it was passed
+                as a path.
+            opacity (`float`, *optional*, defaults to 0.55):
+                How much of the colours, 0 to 1, covers the photo.
+            max_side (`int`, *optional*):
+                Show only every second, third, ... pixel where a side has more pixels than this.
+
+        Returns:
+            `PIL.Image.Image`: the overlay.
+
+        Raises:
+            ValueError: If there is no photo, or one of another size.
+        """
+        step = 1 if max_side is None else max(-(-max(self.size) // max_side), 1)
+        if photo is None:
+            if self._read_photo is None:
+                raise ValueError("This segmentation does not know its photo: pass it to overlay().")
+            photo = self._read_photo(step)
+        elif step > 1:
+            photo = Image.fromarray(np.asarray(photo.convert("RGB"))[::step, ::step])
+        label_map = np.asarray(self.label_map[::step, ::step])
+        # Predictions have no ignored label, and 255 is a class where there are many.
+        return draw_overlay(photo, label_map, self.id2label, opacity, ignore_index=-1, colors=self.colors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Size and areas in plain types: `height`, `width`, and `classes` with `id`, `name`, `pixels` and `share`."""
+        counts = self.pixel_counts
+        total = int(counts.sum())
+        height, width = self.size
+        return {
+            "height": height,
+            "width": width,
+            "classes": [
+                {
+                    "id": class_id,
+                    "name": self.id2label[class_id],
+                    "pixels": int(counts[class_id]),
+                    "share": int(counts[class_id]) / total,
+                }
+                for class_id in self.class_ids
+            ],
+        }
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """
+        Write the label map, or the areas, by the suffix of the path.
+
+        Args:
+            path (`str` or `os.PathLike`):
+                `.png` for an indexed PNG: its pixels are class ids, shown in the classes' colours (16-bit grey with
+                more than 256 classes). `.tif` for the same as a tiled TIFF, `.npy` for the array, `.json` for
+                [`~Segmentation.to_dict`].
+
+        Returns:
+            `Path`: the path.
+
+        Raises:
+            ValueError: If the suffix is another: formats that lose detail, such as JPEG, would change ids.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in _SUFFIXES:
+            raise ValueError(
+                f"{path} does not end in one of {', '.join(_SUFFIXES)}: class ids are saved without loss only. For a "
+                "picture to look at, save overlay()."
+            )
+        if suffix == ".json":
+            path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        else:
+            save_label_map(path, self.label_map, self.colors)
+        return path
+
+
+def count_pixels(label_map: np.ndarray, num_labels: int) -> np.ndarray:
+    """Pixels of each class, `(num_labels,)`, int64."""
+    counts = np.zeros(num_labels, dtype=np.int64)
+    rows = max(_COUNTED_AT_ONCE // label_map.shape[1], 1)
+    for top in range(0, len(label_map), rows):
+        counts += np.bincount(label_map[top : top + rows].ravel(), minlength=num_labels)
+    return counts
