@@ -1,7 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Options about data that several commands have."""
+"""Options about data and photos that several commands have."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,3 +16,11 @@ ReduceLabelsOption = Annotated[
 ]
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the images, in tables.")]
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
+
+
+def override_size(size: Any, shorter_side: int) -> dict[str, int]:
+    """An image processor's size with another shorter side; a fixed size becomes a square."""
+    lengths = {name: length for name, length in dict(size).items() if length}
+    if "height" in lengths:
+        return {"height": shorter_side, "width": shorter_side}
+    return {**lengths, "shortest_edge": shorter_side}

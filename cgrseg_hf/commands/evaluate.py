@@ -14,6 +14,7 @@ from .data_options import (
     ImageColumnOption,
     LabelIdsOption,
     ReduceLabelsOption,
+    override_size,
 )
 
 
@@ -98,7 +99,7 @@ def evaluate(
     accelerator = make_accelerator()
     image_processor = AutoImageProcessor.from_pretrained(model)
     if size is not None:
-        image_processor.size = _override_size(image_processor.size, size)
+        image_processor.size = override_size(image_processor.size, size)
     network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
     loaded = load_data(
         data,
@@ -162,14 +163,6 @@ def _pair(text: str, option: str) -> tuple[int, int]:
     if len(numbers) not in (1, 2):
         raise typer.BadParameter(f"{text!r} is neither one number nor two.", param_hint=option)
     return numbers[0], numbers[-1]
-
-
-def _override_size(size: Any, shorter_side: int) -> dict[str, int]:
-    """An image processor's size with another shorter side; a fixed size becomes a square."""
-    lengths = {name: length for name, length in dict(size).items() if length}
-    if "height" in lengths:
-        return {"height": shorter_side, "width": shorter_side}
-    return {**lengths, "shortest_edge": shorter_side}
 
 
 def _compare_names(of_model: dict[int, str], of_data: dict[int, str]) -> list[str]:

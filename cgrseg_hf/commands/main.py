@@ -11,17 +11,19 @@ from .. import __version__
 from .ablate import ablate
 from .check_data import check_data
 from .evaluate import evaluate
+from .predict import predict
 from .train import train
 
 app = typer.Typer(
     name="cgrseg",
-    help="CGRSeg, efficient semantic segmentation: train and evaluate models, check data sets.",
+    help="CGRSeg, efficient semantic segmentation: segment photos, train and evaluate models, check data sets.",
     epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(predict)
 app.command()(train)
 app.command()(evaluate)
 app.command(name="check-data")(check_data)
@@ -47,7 +49,7 @@ def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("CGRSEG_DEBUG"):
             raise
         typer.secho(f"Error: {error}", fg="red", err=True)

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -36,13 +37,18 @@ def save_label_map(path: Path, label_map: np.ndarray, colors: Sequence[Color]) -
     Raises:
         ValueError: If the suffix is another.
     """
-    if path.suffix.lower() != ".png":
+    if path.suffix.lower() == ".png":
+        write_png(path, label_map, colors)
+    else:
         write_strips(path, [label_map], label_map.shape, label_map.dtype, colors)
-        return
+
+
+def write_png(file: Path | IO[bytes], label_map: np.ndarray, colors: Sequence[Color]) -> None:
+    """Write a label map as an indexed PNG to a path or an open file, see [`save_label_map`]."""
     image = Image.fromarray(label_map)
     if label_map.dtype == np.uint8:
         image.putpalette([value for color in colors for value in color])
-    image.save(path)
+    image.save(file, format="PNG")
 
 
 def write_strips(

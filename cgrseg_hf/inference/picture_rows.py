@@ -68,18 +68,21 @@ class TiffRows(PictureRows):
 
     Args:
         path (`str` or `os.PathLike`): The file.
+        is_label_map (`bool`, *optional*, defaults to `False`): Whether ids are read, not colours.
 
     Raises:
         UnreadablePictureError: If its pixels are neither grey nor RGB, or one of its parts is too large.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, is_label_map: bool = False):
         tifffile = import_optional("tifffile", "large", "TIFF files of any size")
         self._name = str(path)
         self._file = tifffile.TiffFile(path)
         self._page = page = self._file.pages[0].keyframe
         self.size = (page.imagelength, page.imagewidth)
-        self._check(tifffile)
+        self._is_label_map = is_label_map
+        if not is_label_map:
+            self._check(tifffile)
         self._segment_height, self._segment_width = (
             (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
         )
@@ -110,13 +113,16 @@ class TiffRows(PictureRows):
         page = self._page
         if page.is_memmappable:
             rows = page.asarray(out="memmap").reshape(*self.size, page.samplesperpixel)
-            return to_plain_values(np.array(rows[top:bottom]))
+            return self._plain(np.array(rows[top:bottom]))
         band = np.zeros((bottom - top, self.size[1], page.samplesperpixel), dtype=page.dtype)
         across = -(-self.size[1] // self._segment_width)
         for row in range(top // self._segment_height, -(-bottom // self._segment_height)):
             for column in range(across):
                 self._copy(band, top, row, column, row * across + column)
-        return to_plain_values(band)
+        return self._plain(band)
+
+    def _plain(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self._is_label_map else to_plain_values(rows)
 
     def _copy(self, band: np.ndarray, top: int, row: int, column: int, index: int) -> None:
         """Unpack the part of the file that is `row` parts down and `column` across, and put it into its place."""

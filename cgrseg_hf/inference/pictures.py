@@ -165,7 +165,7 @@ def _check_pixels(source: PictureSource, size: tuple[int, int], max_pixels: int 
 def _too_many_pixels(name: str, num_pixels: int | None, max_pixels: int | None) -> str:
     count = "too many" if num_pixels is None else f"{num_pixels:,}"
     return (
-        f"{name} has {count} pixels, more than max_pixels={max_pixels:,}: pass tile=1024 to run it in windows of its "
+        f"{name} has {count} pixels, more than max_pixels={max_pixels:,}: pass tile=512 to run it in windows of its "
         "own resolution, or a larger max_pixels to shrink it as a whole."
     )
 

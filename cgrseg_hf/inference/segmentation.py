@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..visualization import class_colors, draw_overlay
 from .label_map_files import open_label_map, save_label_map
+from .picture_rows import TiffRows, read_reduced
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".json")
 
@@ -26,7 +27,7 @@ class Segmentation:
     Args:
         label_map (`numpy.ndarray` of shape `(height, width)`, uint8 or uint16, or `Path`):
             The class of each pixel of the picture as a person sees it, turned as its EXIF says; or the file that holds
-            it.
+            it, which is `file` then.
         id2label (`Mapping[int, str]`):
             Names of the classes.
         size (`tuple[int, int]`, *optional*):
@@ -60,6 +61,7 @@ class Segmentation:
         self.source = source
         self.scores = scores
         self.entropy = entropy
+        self.file = label_map if isinstance(label_map, Path) else None
         self._label_map = label_map
         self._size = size
         self._pixel_counts = pixel_counts
@@ -137,9 +139,14 @@ class Segmentation:
             photo = self._read_photo(step)
         elif step > 1:
             photo = Image.fromarray(np.asarray(photo.convert("RGB"))[::step, ::step])
-        label_map = np.asarray(self.label_map[::step, ::step])
+        label_map = self._reduced_label_map(step)
         # Predictions have no ignored label, and 255 is a class where there are many.
         return draw_overlay(photo, label_map, self.id2label, opacity, ignore_index=-1, colors=self.colors)
+
+    def _reduced_label_map(self, step: int) -> np.ndarray:
+        if isinstance(self._label_map, Path) and self._label_map.suffix.lower() != ".npy":
+            return read_reduced(TiffRows(self._label_map, is_label_map=True), step)[..., 0]
+        return np.asarray(self.label_map[::step, ::step])
 
     def to_dict(self) -> dict[str, Any]:
         """Size and areas in plain types: `height`, `width`, and `classes` with `id`, `name`, `pixels` and `share`."""

@@ -432,7 +432,7 @@ def _leave_out_failures(results: Iterable[Segmentation | _Failure], on_error: On
 def _refuse_given(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None:
-            raise ValueError(f"{name}={value!r} is for windows: pass tile= too, such as tile=1024.")
+            raise ValueError(f"{name}={value!r} is for windows: pass tile= too, such as tile=512.")
 
 
 def _refuse_given_with_tile(return_scores: bool, return_entropy: bool) -> None:

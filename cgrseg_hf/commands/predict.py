@@ -1,0 +1,171 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg predict`."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..pretrained import DEFAULT_MODEL
+from .data_options import override_size
+
+if TYPE_CHECKING:
+    from ..inference import Segmentation, Segmenter
+
+# Overlays are for looking at: of larger pictures every second, third, ... pixel is shown.
+_LARGEST_OVERLAY = 4096
+
+# With windows, label maps of these are written strip by strip as TIFF too; others are in memory as a whole anyway.
+_READ_IN_BANDS = (".tif", ".tiff", ".npy")
+
+
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders of photos.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("runs/predict"),
+    model: Annotated[
+        str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
+    ] = str(DEFAULT_MODEL),
+    engine: Annotated[
+        Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
+    ] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Type of the network's arithmetic.", show_default="float32, or the export's"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Shorter side in pixels that photos are resized to.", show_default="the model's"),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Run windows of so many pixels a side at the photos' own resolution, on files of any size."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that windows share.", show_default="a quarter of --tile")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="With --tile, resize photos by this factor first.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photos or windows of one size run together.")] = 1,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pixels that a photo may have.", show_default="89 million; with --tile any"),
+    ] = None,
+) -> None:
+    """
+    Segment photos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
+
+    NAME_overlay.jpg, NAME_classes.png and NAME_areas.json lie in the output folder; those of a folder's photos in a
+    folder of its name. With --tile, the classes of a TIFF file come as a TIFF file. A photo that cannot be read is
+    reported, the others are segmented, and the exit code is 1.
+    """
+    from tqdm.auto import tqdm
+
+    from ..inference import Segmenter, keep_freed_memory
+    from ..inference.threads import map_ahead
+
+    jobs = _plan(photos, output)
+    keep_freed_memory()
+    segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
+    if size is not None:
+        segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
+    failures: list[Exception] = []
+    if tile is None:
+        paths = iter([job.photo for job in jobs])
+        segmentations = segmenter(paths, batch_size=batch_size, on_error=lambda _, error: failures.append(error))
+    else:
+        windows = {"tile": tile, "overlap": overlap, "scale": scale, "batch_size": batch_size}
+        segmentations = _segment_in_windows(segmenter, jobs, windows, failures)
+    targets = {job.photo: job.target for job in jobs}
+    with tqdm(total=len(jobs), unit="photo", disable=len(jobs) == 1) as bar:
+        # The next photo is segmented while the files of the last one are written.
+        for _ in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
+            bar.update()
+    for failure in failures:
+        typer.secho(str(failure), fg="red", err=True)
+    done = f"{len(jobs) - len(failures)} of {len(jobs)} photos are segmented"
+    typer.echo(f"{done}. The overlays, classes and areas are in {output}")
+    if failures:
+        raise typer.Exit(1)
+
+
+@dataclass
+class _Job:
+    """A photo, and what its results' paths begin with."""
+
+    photo: Path
+    target: Path
+
+
+def _plan(photos: list[Path], output: Path) -> list[_Job]:
+    """Where each photo's results go: in the output folder, under its own name, each elsewhere."""
+    places: dict[Path, Path] = {}  # below the output folder, by photo
+    seen: set[Path] = set()
+    for given in photos:
+        for photo, place in _list_places(given, output):
+            if photo.resolve() not in seen:
+                seen.add(photo.resolve())
+                places[photo] = place
+    if not places:
+        raise typer.BadParameter(f"There are no photos but those in the output folder {output}.")
+    same_name = Counter(_comparable(place.with_suffix("")) for place in places.values())
+    jobs: list[_Job] = []
+    taken: set[str] = set()
+    for photo, place in places.items():
+        name = place if same_name[_comparable(place.with_suffix(""))] > 1 else place.with_suffix("")
+        unique, count = name, 1
+        while _comparable(unique) in taken:
+            count += 1
+            unique = name.with_name(f"{name.name}-{count}")
+        taken.add(_comparable(unique))
+        jobs.append(_Job(photo, output / unique))
+    return jobs
+
+
+def _list_places(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Photos, and where they would lie in the output folder; results of an earlier run are no photos."""
+    from ..inference.pictures import list_pictures
+
+    if not given.is_dir():
+        yield given, Path(given.name)
+        return
+    try:
+        files = list_pictures(given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    for file in files:
+        if not file.resolve().is_relative_to(output.resolve()):
+            yield file, given.resolve().name / file.relative_to(given)
+
+
+def _comparable(path: Path) -> str:
+    """The same for paths that are one file where upper and lower case are the same."""
+    return str(path).casefold()
+
+
+def _segment_in_windows(
+    segmenter: "Segmenter", jobs: list[_Job], windows: dict[str, Any], failures: list[Exception]
+) -> "Iterator[Segmentation]":
+    from ..inference import UnreadablePictureError
+
+    for job in jobs:
+        classes = None
+        if job.photo.suffix.lower() in _READ_IN_BANDS:
+            classes = job.target.with_name(f"{job.target.name}_classes.tif")
+            classes.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield segmenter(job.photo, output=classes, progress=len(jobs) == 1, **windows)
+        except UnreadablePictureError as error:
+            failures.append(error)
+
+
+def _write(segmentation: "Segmentation", target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    segmentation.overlay(max_side=_LARGEST_OVERLAY).save(target.with_name(f"{target.name}_overlay.jpg"), quality=90)
+    segmentation.save(target.with_name(f"{target.name}_areas.json"))
+    if segmentation.file is None:
+        segmentation.save(target.with_name(f"{target.name}_classes.png"))
