@@ -91,8 +91,8 @@ def test_other_names_are_warned_of():
 
 
 def test_size_of_any_processor():
-    assert command._override_size(SizeDict(height=512, width=512), 64) == {"height": 64, "width": 64}
-    assert command._override_size({"shortest_edge": 512, "longest_edge": 2048}, 64) == {
+    assert command.override_size(SizeDict(height=512, width=512), 64) == {"height": 64, "width": 64}
+    assert command.override_size({"shortest_edge": 512, "longest_edge": 2048}, 64) == {
         "shortest_edge": 64,
         "longest_edge": 2048,
     }
