@@ -168,7 +168,7 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     else:
         pixels = open_picture(source, limit, num_channels).pixels
         is_image = isinstance(pixels, Image.Image)
-        rows = ArrayRows(to_rows(pil_to_array(pixels, True) if is_image else pixels, num_channels))
+        rows = ArrayRows(pil_to_array(pixels, True) if is_image else to_rows(pixels, num_channels))
     if math.prod(rows.size) > limit:
         raise UnreadablePictureError(
             f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}."

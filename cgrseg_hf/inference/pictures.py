@@ -97,7 +97,7 @@ def open_picture(source: PictureSource, max_pixels: int | None = None, num_chann
     """
     if not is_picture(source):
         raise UnreadablePictureError(
-            f"Got {_describe_type(source)} for a picture: pass a path, an open file, a PIL image, or an array or "
+            f"Got {describe_type(source)} for a picture: pass a path, an open file, a PIL image, or an array or "
             "tensor of 2 or 3 dimensions."
         )
     max_pixels = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
@@ -111,7 +111,8 @@ def open_picture(source: PictureSource, max_pixels: int | None = None, num_chann
     return Picture(image, (image.height, image.width))
 
 
-def _describe_type(source: Any) -> str:
+def describe_type(source: Any) -> str:
+    """What kind of thing was passed, for a message that it is none of those expected."""
     if isinstance(source, np.ndarray | torch.Tensor):
         return f"an array of shape {tuple(source.shape)}"
     return f"a {type(source).__name__}"
@@ -207,13 +208,18 @@ def to_photo(picture: Picture, step: int = 1, num_channels: int = 3) -> Image.Im
     A picture in RGB for people.
 
     Args:
-        picture ([`Picture`]): The picture; of more than four channels the first three are shown.
+        picture ([`Picture`]): The picture.
         step (`int`, *optional*, defaults to 1): Take every so many pixels only.
         num_channels (`int`, *optional*, defaults to 3): Channels that the model takes.
     """
     if isinstance(picture.pixels, Image.Image):
         return Image.fromarray(pil_to_array(picture.pixels, True)[::step, ::step])
-    rows = to_plain_values(to_rows(picture.pixels, num_channels)[::step, ::step])
+    return rows_to_photo(to_rows(picture.pixels, num_channels)[::step, ::step])
+
+
+def rows_to_photo(rows: np.ndarray) -> Image.Image:
+    """An array (height, width, channels) in RGB for people; of more than four channels the first three are shown."""
+    rows = to_plain_values(rows)
     if rows.dtype != np.uint8:
         rows = (rows * (255 if rows.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8)
     if rows.shape[-1] in (2, 3, 4):

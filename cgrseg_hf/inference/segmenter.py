@@ -29,10 +29,12 @@ from .pictures import (
     PictureSource,
     UnreadablePictureError,
     describe_source,
+    describe_type,
     is_path,
     is_picture,
     list_pictures,
     open_picture,
+    rows_to_photo,
     to_photo,
 )
 from .resampling import pixel_entropy
@@ -209,9 +211,12 @@ class Segmenter:
             return segmentation
         if output is not None:
             raise ValueError("output= is for one photo: pass the photos one by one, or save each result.")
-        if not is_folder and not isinstance(images, Iterable):
-            raise ValueError(f"Got a {type(images).__name__}: pass a photo, a list of photos, a folder or an iterator.")
-        sources = list_pictures(images) if is_folder else images
+        if is_folder:
+            sources = list_pictures(images)
+        elif isinstance(images, Iterable) and getattr(images, "ndim", 4) == 4:
+            sources = images
+        else:
+            raise ValueError(f"Got {describe_type(images)}: pass a photo, a list of photos, a folder or an iterator.")
         segmentations = _leave_out_failures(segment(sources), on_error)
         if progress:
             total = len(sources) if hasattr(sources, "__len__") else None
@@ -351,8 +356,7 @@ class Segmenter:
         )
 
     def _read_large_photo(self, source: PictureSource, step: int) -> Image.Image:
-        reduced = read_reduced(open_rows(source, self.max_pixels, self._num_channels), step)
-        return to_photo(Picture(reduced, reduced.shape[:2]), num_channels=self._num_channels)
+        return rows_to_photo(read_reduced(open_rows(source, self.max_pixels, self._num_channels), step))
 
     @property
     def _window_unit(self) -> int:

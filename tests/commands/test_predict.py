@@ -1,0 +1,146 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg predict`: what lies where, and what is said about bad files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
+from cgrseg_hf.commands.main import app
+from cgrseg_hf.inference import Segmenter
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    CGRSegForSemanticSegmentation(tiny_config()).save_pretrained(folder)
+    CGRSegImageProcessor(size={"shortest_edge": 64, "longest_edge": 256}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def predict(model, tmp_path, monkeypatch):
+    """Run the command in a folder of its own, without touching this process's allocator."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cgrseg_hf.inference.memory.keep_freed_memory", lambda: True)
+
+    def run(*arguments: str):
+        return CliRunner().invoke(app, ["predict", *arguments, "--model", str(model), "--engine", "torch"])
+
+    return run
+
+
+def save_photo(path: Path, width: int = 90, height: int = 70) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+
+
+def files_in(folder: str) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in Path(folder).rglob("*") if file.is_file())
+
+
+def test_three_files_for_each_photo(predict, model):
+    save_photo(Path("street.jpg"))
+    save_photo(Path("trip/day 1/park.png"))
+    done = predict("street.jpg", "trip", "-o", "out", "--batch-size", "2")
+    assert done.exit_code == 0, done.output
+    assert files_in("out") == [
+        "street_areas.json",
+        "street_classes.png",
+        "street_overlay.jpg",
+        "trip/day 1/park_areas.json",
+        "trip/day 1/park_classes.png",
+        "trip/day 1/park_overlay.jpg",
+    ]
+    assert (
+        done.stdout.strip().splitlines()[-1]
+        == "2 of 2 photos are segmented. The overlays, classes and areas are in out"
+    )
+    segmenter = Segmenter.from_pretrained(model, "torch")
+    with Image.open("out/street_classes.png") as classes:
+        assert classes.mode == "P"
+        np.testing.assert_array_equal(np.asarray(classes), segmenter("street.jpg").label_map)
+    areas = json.loads(Path("out/street_areas.json").read_text())
+    assert sum(one["share"] for one in areas["classes"]) == pytest.approx(1)
+
+
+def test_photos_of_one_name_do_not_collide(predict):
+    for path in ("a/x.jpg", "a/x.png", "b/x.jpg", "x.jpg"):
+        save_photo(Path(path))
+    save_photo(Path("c/a/y.jpg"))
+    save_photo(Path("a/y.jpg"))
+    done = predict("a", "x.jpg", "b/x.jpg", "c/a", "a/x.png", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert "6 of 6" in done.output  # a/x.png was given twice
+    assert [file for file in files_in("out") if file.endswith(".json")] == [
+        "a/x.jpg_areas.json",
+        "a/x.png_areas.json",
+        "a/y.jpg-2_areas.json",
+        "a/y.jpg_areas.json",
+        "x.jpg-2_areas.json",
+        "x.jpg_areas.json",
+    ]
+
+
+def test_bad_files_are_listed_and_the_others_segmented(predict):
+    save_photo(Path("in/good.jpg"))
+    Path("in/bad.jpg").write_text("no picture")
+    done = predict("in", "missing.jpg", "-o", "out")
+    assert done.exit_code == 1
+    assert "in/bad.jpg cannot be read" in done.output
+    assert "missing.jpg cannot be read" in done.output
+    assert "1 of 3 photos are segmented" in done.stdout.strip().splitlines()[-1]
+    assert len(files_in("out")) == 3
+
+
+def test_results_of_an_earlier_run_are_no_photos(predict):
+    save_photo(Path("in/photo.jpg"))
+    for _ in range(2):
+        assert "1 of 1" in predict("in", "-o", "in/out").output
+    assert len(files_in("in/out")) == 3
+
+
+def test_windows(predict):
+    tifffile = pytest.importorskip("tifffile")
+    save_photo(Path("photo.png"), 200, 150)
+    tifffile.imwrite("large.tif", np.asarray(Image.open("photo.png")), tile=(64, 64), photometric="rgb")
+    done = predict("photo.png", "large.tif", "-o", "out", "--tile", "96", "--overlap", "32", "--scale", "0.8")
+    assert done.exit_code == 0, done.output
+    assert files_in("out") == [
+        "large_areas.json",
+        "large_classes.tif",
+        "large_overlay.jpg",
+        "photo_areas.json",
+        "photo_classes.png",
+        "photo_overlay.jpg",
+    ]
+    with Image.open("out/large_classes.tif") as one, Image.open("out/photo_classes.png") as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_options_reach_the_segmenter(predict):
+    save_photo(Path("photo.png"), 200, 150)
+    assert predict("photo.png", "-o", "small", "--size", "32").exit_code == 0
+    assert predict("photo.png", "-o", "usual", "--precision", "bfloat16").exit_code == 0
+    assert Path("small/photo_classes.png").read_bytes() != Path("usual/photo_classes.png").read_bytes()
+    refused = predict("photo.png", "-o", "out", "--max-pixels", "100")
+    assert refused.exit_code == 1
+    assert "more than max_pixels=100" in refused.output
+
+
+def test_mistakes_in_words(predict):
+    save_photo(Path("photo.png"))
+    Path("empty").mkdir()
+    no_photos = predict("empty")
+    assert no_photos.exit_code == 2
+    assert "no pictures" in " ".join(no_photos.output.split())
+    refused = predict("photo.png", "--tile", "5", "-o", "out")
+    assert isinstance(refused.exception, ValueError) and "tile=5" in str(refused.exception)
+    assert not Path("out").exists()

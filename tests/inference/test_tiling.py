@@ -1,0 +1,208 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Windows over pictures of any size: geometry, blending, and files that are read and written in bands."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cgrseg_hf.inference import UnreadablePictureError
+from cgrseg_hf.inference.picture_rows import open_rows, read_reduced
+from cgrseg_hf.inference.resampling import resample
+from cgrseg_hf.inference.tiling import (
+    TileGrid,
+    TileSettings,
+    blend_into_strips,
+    blending_weights,
+    place_windows,
+)
+
+SIZES = [
+    ((500, 333), TileSettings(128, 32)),
+    ((500, 333), TileSettings(128, 64)),
+    ((90, 700), TileSettings(96, 0)),
+    ((1, 5), TileSettings(64)),
+    ((300, 200), TileSettings(128, 32, 0.37)),
+    ((700, 200), TileSettings(128, 32, 0.5)),
+    ((110, 105), TileSettings(64, 32, 1.7)),
+    ((200, 130), TileSettings(64, 32, 0.97)),
+]
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "overlap"), [(640, 128, 32), (160, 128, 64), (128, 128, 32), (992, 96, 0)]
+)
+def test_windows_cover_and_overlap(length, window, overlap):
+    starts = place_windows(length, window, overlap, 32)
+    assert starts[0] == 0
+    assert starts[-1] + window == length
+    assert all(start % 32 == 0 for start in starts)
+    assert all(one + window - other >= overlap for one, other in itertools.pairwise(starts))
+
+
+def test_weights_sum_to_one_and_rise_from_the_border():
+    starts = [0, 8, 20]
+    weights = blending_weights(starts, 16, 8, 33)
+    total = torch.zeros(33)
+    for start, part in zip(starts, weights):
+        total[start : start + len(part)] += part
+    torch.testing.assert_close(total, torch.ones(33))
+    assert (weights[0][:8] == 1).all()  # one window alone counts in full, to the last bit
+    shared = weights[1][:8]
+    assert (shared.diff() > 0).all() and shared[0] < 0.1
+
+
+@pytest.mark.parametrize(("size", "settings"), SIZES)
+def test_windows_of_one_field_of_logits_give_its_label_map(size, settings):
+    """Where all windows agree, nothing shows that there were any, to the last pixel and at every scale."""
+    grid = TileGrid(size, settings)
+    height, width = grid.logits_size
+    generator = torch.Generator().manual_seed(0)
+    field = torch.randn(7, height + 16, width + 16, generator=generator)
+    rows, columns = (length // 8 for length in grid.window_size)
+    logits = (
+        (row, column, field[:, top // 8 : top // 8 + rows, left // 8 : left // 8 + columns])
+        for row, top in enumerate(grid.starts[0])
+        for column, left in enumerate(grid.starts[1])
+    )
+    strips = list(blend_into_strips(logits, grid))
+    assert len(strips) >= min(len(grid.starts[0]), 2) - 1
+    label_map = np.concatenate(strips)
+    assert label_map.dtype == np.uint8
+
+    scale = 8 / float(grid.scale)
+    scores = torch.ops.aten.upsample_bilinear2d(field[None, :, :height, :width], list(size), False, scale, scale)[0]
+    best = scores.topk(2, dim=0)
+    different = torch.from_numpy(label_map != best.indices[0].numpy())
+    assert label_map.shape == size
+    assert ((best.values[0] - best.values[1])[different] < 1e-4).all()
+    assert different.float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("scale", [0.5, 0.37, 1.3, 2.0])
+def test_parts_are_resized_as_the_whole(scale, antialias):
+    picture = np.random.default_rng(0).integers(0, 256, (93, 71, 3)).astype(np.float32)
+    size = [int(np.ceil(length * scale)) for length in picture.shape[:2]]
+    upsample = torch.ops.aten._upsample_bilinear2d_aa if antialias else torch.ops.aten.upsample_bilinear2d
+    whole = upsample(torch.from_numpy(picture).permute(2, 0, 1)[None], size, False, scale, scale)[0].permute(1, 2, 0)
+    region = (slice(3, size[0] - 2), slice(5, size[1]))
+    part = resample(picture, (0, 0), region, scale, picture.shape[:2], antialias)
+    torch.testing.assert_close(part, whole[region], atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 90), (128, 96), (33, 200), (5, 3)])
+def test_one_window_is_the_whole_picture_bit_for_bit(make_segmenter, make_photo, width, height):
+    photo = make_photo(width, height)
+    tiled = make_segmenter()(photo, tile=256).label_map
+    np.testing.assert_array_equal(tiled, make_segmenter(do_resize=False)(photo).label_map)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"overlap": 64}, {"batch_size": 3}, {"scale": 0.5}, {"scale": 1.3}])
+def test_every_pixel_of_a_tiled_picture_has_a_class(segmenter, make_photo, arguments):
+    segmentation = segmenter(make_photo(320, 200), tile=128, **arguments)
+    assert segmentation.label_map.dtype == np.uint8
+    assert segmentation.size == (200, 320)
+    assert segmentation.pixel_counts.sum() == 200 * 320
+    np.testing.assert_array_equal(np.bincount(segmentation.label_map.ravel(), minlength=5), segmentation.pixel_counts)
+
+
+def test_batches_of_windows_give_the_same(segmenter, make_photo):
+    photo = make_photo(300, 200)
+    expected = segmenter(photo, tile=128).label_map
+    np.testing.assert_array_equal(segmenter(photo, tile=128, batch_size=4).label_map, expected)
+    many = list(segmenter(iter([photo, "no/such/file.jpg", photo]), tile=128, on_error="skip"))
+    assert len(many) == 2
+    np.testing.assert_array_equal(many[1].label_map, expected)
+
+
+def test_memory_mapped_in_and_out(segmenter, make_photo, tmp_path):
+    photo = make_photo(300, 200)
+    np.save(tmp_path / "photo.npy", np.asarray(photo))
+    expected = segmenter(photo, tile=128)
+    mapped = np.load(tmp_path / "photo.npy", mmap_mode="r")
+    for source in (tmp_path / "photo.npy", mapped):
+        segmentation = segmenter(source, tile=128, output=tmp_path / "classes.npy")
+        assert isinstance(segmentation.label_map, np.memmap)
+        np.testing.assert_array_equal(segmentation.label_map, expected.label_map)
+        np.testing.assert_array_equal(segmentation.pixel_counts, expected.pixel_counts)
+    small = segmentation.overlay(max_side=100)
+    assert small.height >= 67 and small.width > 100
+
+
+@pytest.mark.parametrize("layout", ["tiles", "strips", "plain", "grey", "16 bits"])
+def test_tiff_in_and_out(segmenter, make_photo, tmp_path, layout):
+    tifffile = pytest.importorskip("tifffile")
+    array = np.asarray(make_photo(300, 200))
+    settings = {
+        "tiles": {"tile": (64, 80), "compression": "adobe_deflate", "photometric": "rgb"},
+        "strips": {"rowsperstrip": 7, "compression": "adobe_deflate", "photometric": "rgb", "predictor": True},
+        "plain": {"photometric": "rgb"},
+        "grey": {"tile": (64, 64), "compression": "adobe_deflate"},
+        "16 bits": {"photometric": "rgb", "rowsperstrip": 50},
+    }[layout]
+    array = array[..., 0] if layout == "grey" else array
+    stored = array.astype(np.uint16) * 257 if layout == "16 bits" else array
+    tifffile.imwrite(tmp_path / "photo.tif", stored, **settings)
+    expected = segmenter(array, tile=128).label_map
+    segmentation = segmenter(tmp_path / "photo.tif", tile=128, output=tmp_path / "classes.tif")
+    small = np.asarray(segmentation.overlay(max_side=100, opacity=0.0))
+    assert segmentation.size == (200, 300)
+    np.testing.assert_array_equal(segmentation.label_map, expected)
+    shown = array[::3, ::3] if array.ndim == 3 else array[::3, ::3, None]
+    assert ((small[:67, :100] == shown) | (small[:67, :100] == 255)).all()
+    with Image.open(tmp_path / "classes.tif") as image:
+        np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_bands_of_every_file_are_the_picture(make_photo, tmp_path):
+    photo = make_photo(70, 50)
+    photo.save(tmp_path / "photo.png")
+    np.save(tmp_path / "photo.npy", np.moveaxis(np.asarray(photo), 2, 0))
+    for source in (tmp_path / "photo.png", tmp_path / "photo.npy", photo, torch.from_numpy(np.array(photo))):
+        rows = open_rows(source)
+        assert rows.size == (50, 70)
+        np.testing.assert_array_equal(rows.read(10, 31), np.asarray(photo)[10:31])
+        np.testing.assert_array_equal(read_reduced(rows, 3), np.asarray(photo)[::3, ::3])
+
+
+def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    (tmp_path / "text.tif").write_text("no picture")
+    tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 80, 70), np.uint8), photometric="rgb", planarconfig=2)
+    tifffile.imwrite(tmp_path / "turned.tif", np.zeros((80, 70, 3), np.uint8), extratags=[(274, 3, 1, 6, True)])
+    (tmp_path / "text.npy").write_text("no picture")
+    make_photo(200, 150).save(tmp_path / "broken.tif", compression="tiff_adobe_deflate")
+    data = bytearray((tmp_path / "broken.tif").read_bytes())
+    data[20 : len(data) // 2] = bytes(len(data) // 2 - 20)
+    (tmp_path / "broken.tif").write_bytes(data)
+    for name, reason in (
+        ("text.tif", "cannot be read"),
+        ("planes.tif", "in planes"),
+        ("turned.tif", "upright"),
+        ("text.npy", "cannot be read"),
+        ("broken.tif", "cannot be read"),
+    ):
+        with pytest.raises(UnreadablePictureError, match=rf"{name}.*{reason}"):
+            segmenter(tmp_path / name, tile=128)
+
+
+def test_nothing_half_written_stays(segmenter, make_photo, tmp_path):
+    def engine(pixel_values):
+        raise RuntimeError("no memory")
+
+    engine.config, engine.device = segmenter.engine.config, segmenter.engine.device
+    failing = type(segmenter)(engine, segmenter.image_processor)
+    with pytest.raises(RuntimeError, match="no memory"):
+        failing(make_photo(), tile=64, output=tmp_path / "classes.npy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_limit_of_pixels_counts_for_windows_only_if_given(make_segmenter, make_photo, tmp_path, monkeypatch):
+    make_photo(120, 90).save(tmp_path / "photo.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    assert make_segmenter()(tmp_path / "photo.png", tile=64).size == (90, 120)
+    with pytest.raises(UnreadablePictureError, match="max_pixels=5,000"):
+        make_segmenter(max_pixels=5_000)(tmp_path / "photo.png", tile=64)
