@@ -2,7 +2,7 @@
 """`cgrseg predict`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,7 +23,7 @@ _READ_IN_BANDS = (".tif", ".tiff", ".npy")
 
 
 def predict(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders of photos.")],
+    photos: Annotated[list[str], typer.Argument(help="Photos, and folders of photos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("runs/predict"),
     model: Annotated[
         str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
@@ -55,6 +55,14 @@ def predict(
         int | None,
         typer.Option(min=1, help="Pixels that a photo may have.", show_default="89 million; with --tile any"),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Run on a Ray cluster: local, or its address. The one argument is then a folder of photos, of parquet "
+            "files or of tar archives (WebDataset), here or on a bucket; results are parquet files, and a run that was "
+            "ended goes on when it is started again.",
+        ),
+    ] = None,
 ) -> None:
     """
     Segment photos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
@@ -63,12 +71,18 @@ def predict(
     folder of its name. With --tile, the classes of a TIFF file come as a TIFF file. A photo that cannot be read is
     reported, the others are segmented, and the exit code is 1.
     """
+    if cluster is not None:
+        one_machine = {"device": device, "size": size, "tile": tile, "overlap": overlap, "max-pixels": max_pixels}
+        _refuse_on_cluster(photos, {**one_machine, "scale": None if scale == 1 else scale})
+        _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
+        return
+
     from tqdm.auto import tqdm
 
     from ..inference import Segmenter, keep_freed_memory
     from ..inference.threads import map_ahead
 
-    jobs = _plan(photos, output)
+    jobs = _plan([Path(photo) for photo in photos], output)
     keep_freed_memory()
     segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
     if size is not None:
@@ -85,12 +99,45 @@ def predict(
         # The next photo is segmented while the files of the last one are written.
         for _ in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
             bar.update()
+    done = f"{len(jobs) - len(failures)} of {len(jobs)} photos are segmented"
+    _report(failures, f"{done}. The overlays, classes and areas are in {output}")
+
+
+def _report(failures: Sequence[object], result: str) -> None:
+    """Say what failed, and in the last line where the results are."""
     for failure in failures:
         typer.secho(str(failure), fg="red", err=True)
-    done = f"{len(jobs) - len(failures)} of {len(jobs)} photos are segmented"
-    typer.echo(f"{done}. The overlays, classes and areas are in {output}")
+    typer.echo(result)
     if failures:
         raise typer.Exit(1)
+
+
+def _refuse_on_cluster(photos: list[str], one_machine: dict[str, Any]) -> None:
+    if len(photos) != 1:
+        raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
+    if given := [f"--{name}" for name, value in one_machine.items() if value is not None]:
+        raise typer.BadParameter(f"{', '.join(given)} cannot be used with --cluster.")
+
+
+def _predict_on_cluster(
+    source: str, output: Path, model: str, cluster: str, engine: str, precision: str | None, batch_size: int
+) -> None:
+    from ..cluster import segment_on_cluster
+
+    result = segment_on_cluster(
+        source,
+        output,
+        model,
+        address=None if cluster == "local" else cluster,
+        engine=engine,
+        dtype=precision,
+        batch_size=batch_size,
+        progress=True,
+    )
+    done = f"{result.num_photos} photos were looked at, {len(result.errors)} of them could not be read"
+    if result.num_shards_before:
+        done += f"; {result.num_shards_before} of {result.num_shards} shards had been finished before"
+    _report(list(result.errors.values()), f"{done}. The label maps and area shares are in {output}")
 
 
 @dataclass

@@ -144,3 +144,24 @@ def test_mistakes_in_words(predict):
     refused = predict("photo.png", "--tile", "5", "-o", "out")
     assert isinstance(refused.exception, ValueError) and "tile=5" in str(refused.exception)
     assert not Path("out").exists()
+
+
+def test_what_a_cluster_does_not_take(predict):
+    refused = predict("photos", "--cluster", "local", "--tile", "512")
+    assert refused.exit_code == 2
+    assert "--tile cannot be used with --cluster" in refused.output
+    assert predict("a", "b", "--cluster", "local").exit_code == 2
+
+
+@pytest.mark.long
+def test_on_a_cluster(predict):
+    pytest.importorskip("ray")
+    save_photo(Path("photos/street.jpg"))
+    Path("photos/broken.jpg").write_bytes(b"no picture")
+    first = predict("photos", "-o", "out", "--cluster", "local")
+    assert first.exit_code == 1
+    assert "2 photos were looked at, 1 of them could not be read" in first.output
+    again = predict("photos", "-o", "out", "--cluster", "local")
+    assert again.exit_code == 0
+    assert "1 of 1 shards had been finished before" in again.output
+    assert [Path(file).suffix for file in files_in("out")] == [".parquet", ".json"]
