@@ -31,7 +31,7 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import logging
 
-from .post_processing_cgrseg import LOGITS_STRIDE, resize_logits
+from .post_processing_cgrseg import LOGITS_STRIDE, label_map_from_logits, resize_logits
 
 logger = logging.get_logger(__name__)
 
@@ -323,13 +323,16 @@ class CGRSegImageProcessingMixin:
             image_sizes = [[length * LOGITS_STRIDE for length in logits.shape[-2:]]] * len(logits)
         results = []
         for index in range(len(logits)):
-            height, width = (int(length) for length in image_sizes[index])
-            if target_sizes is None:
-                rows, columns = -(-height // LOGITS_STRIDE), -(-width // LOGITS_STRIDE)
+            image_size = tuple(int(length) for length in image_sizes[index])
+            target_size = None if target_sizes is None else tuple(int(length) for length in target_sizes[index])
+            if target_size is not None and not return_segmentation_scores:
+                results.append(label_map_from_logits(logits[index], image_size, target_size))
+                continue
+            if target_size is None:
+                rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
                 scores = logits[index, :, :rows, :columns]
             else:
-                target_size = tuple(int(length) for length in target_sizes[index])
-                scores = resize_logits(logits[index : index + 1].float(), (height, width), target_size)[0]
+                scores = resize_logits(logits[index : index + 1].float(), image_size, target_size)[0]
             segmentation = scores.argmax(dim=0)
             if return_segmentation_scores:
                 segmentation = SemanticSegmentationPostProcessorOutput(

@@ -6,7 +6,7 @@ CGRSeg are resized in a single step that never looks at padding.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,10 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from ..configuration_cgrseg import CGRSegConfig
-from ..post_processing_cgrseg import resize_logits
+from ..post_processing_cgrseg import classify_by_class, label_map_from_logits, resize_logits
 
 REFERENCE_SIZE_DIVISOR = 32
 REFERENCE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-
-# Class scores that are resized at once: 256 MB in float32.
-_SCORES_AT_ONCE = 2**26
 
 
 @dataclass(frozen=True)
@@ -130,16 +127,15 @@ def predict_label_map(
         network = _Network(model, autocast)
         if len(views) == 1:
             pixels, image_size = _read_pixels(image, image_processor, protocol.scales[0], protocol.reference)
-            logits, resize = _score(network, pixels, image_size, size, protocol)
-            classes = classify_pixels(logits, resize, size)[0]
-            return classes.to(_label_type(logits.shape[1]))
+            logits, resizing = _score(network, pixels, image_size, size, protocol)
+            return resizing.classify(logits[0], _label_type(logits.shape[1]))
         probabilities = 0
         for scale, flip in views:
             pixels, image_size = _read_pixels(image, image_processor, scale, protocol.reference)
             if flip:
                 pixels = _flip(pixels, image_size)
-            logits, resize = _score(network, pixels, image_size, size, protocol)
-            scores = resize(logits.float()).softmax(dim=1)
+            logits, resizing = _score(network, pixels, image_size, size, protocol)
+            scores = resizing.resize(logits.float()).softmax(dim=1)
             probabilities = probabilities + (scores.flip(-1) if flip else scores)
         return probabilities[0].argmax(dim=0).to(_label_type(probabilities.shape[1]))
 
@@ -244,8 +240,8 @@ def _score(
     image_size: tuple[int, int],
     target: tuple[int, int],
     protocol: EvaluationProtocol,
-) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """Logits, and the function that brings any of their classes to the target size."""
+) -> "tuple[torch.Tensor, _Resizing]":
+    """Logits, and how they come to the target size."""
     if protocol.reference:
         pixels = _pad(pixels[..., : image_size[0], : image_size[1]], REFERENCE_SIZE_DIVISOR)
     covered = tuple(pixels.shape[-2:])
@@ -256,14 +252,43 @@ def _score(
     else:
         logits = network(pixels)
         if network.is_cgrseg and not protocol.reference:
-            return logits, lambda scores: resize_logits(scores, image_size, target)
+            return logits, _Resizing(target, image_size)
     if covered == image_size and not protocol.reference:
-        return logits, lambda scores: _interpolate(scores, target)
+        return logits, _Resizing(target)
+    return logits, _Resizing(target, image_size, covered)
 
-    def resize_in_two_steps(scores: torch.Tensor) -> torch.Tensor:
-        return _interpolate(_interpolate(scores, covered)[..., : image_size[0], : image_size[1]], target)
 
-    return logits, resize_in_two_steps
+@dataclass(frozen=True)
+class _Resizing:
+    """
+    How logits come to a picture's size: in one step, or in two.
+
+    Args:
+        target (`tuple[int, int]`):
+            The picture's height and width in pixels.
+        image_size (`tuple[int, int]`, *optional*):
+            Those of the picture in the model's input, if there is padding beside it.
+        covered (`tuple[int, int]`, *optional*):
+            Those of all that the logits cover. If given, they are resized to this, and the picture is cut out, before
+            it is resized.
+    """
+
+    target: tuple[int, int]
+    image_size: tuple[int, int] | None = None
+    covered: tuple[int, int] | None = None
+
+    def resize(self, scores: torch.Tensor) -> torch.Tensor:
+        """Bring (batch, any number of classes, height, width) to the target size."""
+        if self.covered is None:
+            return resize_logits(scores, self.image_size, self.target)
+        height, width = self.image_size
+        return resize_logits(resize_logits(scores, None, self.covered)[..., :height, :width], None, self.target)
+
+    def classify(self, logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The class of each pixel with the highest resized score, from (num_labels, height, width)."""
+        if self.covered is None:
+            return label_map_from_logits(logits, self.image_size, self.target, dtype)
+        return classify_by_class(logits, self.resize, dtype)
 
 
 def _slide(network: _Network, pixels: torch.Tensor, protocol: EvaluationProtocol) -> torch.Tensor:
@@ -275,10 +300,8 @@ def _slide(network: _Network, pixels: torch.Tensor, protocol: EvaluationProtocol
             window = pixels[..., rows, columns]
             window_size = tuple(window.shape[-2:])
             logits = network(window).float()
-            if network.is_cgrseg and not protocol.reference:
-                logits = resize_logits(logits, window_size, window_size)
-            else:
-                logits = _interpolate(logits, window_size)
+            one_step = network.is_cgrseg and not protocol.reference
+            logits = resize_logits(logits, window_size if one_step else None, window_size)
             if summed is None:
                 summed = logits.new_zeros(1, logits.shape[1], height, width)
             summed[..., rows, columns] += logits
@@ -293,42 +316,8 @@ def _windows(length: int, crop: int, stride: int) -> Iterator[slice]:
         yield slice(max(end - crop, 0), end)
 
 
-def classify_pixels(
-    logits: torch.Tensor, resize: Callable[[torch.Tensor], torch.Tensor], target: tuple[int, int]
-) -> torch.Tensor:
-    """
-    The class of each pixel with the highest resized score; only so many classes at once as memory should hold.
-
-    Args:
-        logits (`torch.Tensor` of shape `(batch, num_labels, height, width)`):
-            Class scores.
-        resize (`Callable`):
-            Brings `(batch, any number of classes, height, width)`, float32, to the target size.
-        target (`tuple[int, int]`):
-            Height and width in pixels.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, *target)`, int64.
-    """
-    num_labels = logits.shape[1]
-    step = max(_SCORES_AT_ONCE // (math.prod(target) * len(logits)), 1)
-    classes = best = None
-    for start in range(0, num_labels, step):
-        scores, winners = resize(logits[:, start : start + step].float()).max(dim=1)
-        if best is None:
-            classes, best = winners, scores
-        else:
-            better = scores > best
-            classes, best = torch.where(better, winners + start, classes), torch.where(better, scores, best)
-    return classes
-
-
 def _label_type(num_labels: int) -> torch.dtype:
     return torch.uint8 if num_labels <= 256 else torch.int32
-
-
-def _interpolate(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
 
 
 def _pad(pixels: torch.Tensor, divisor: int) -> torch.Tensor:

@@ -20,9 +20,8 @@ from typing import Any
 import torch
 from transformers import EvalPrediction
 
-from ..post_processing_cgrseg import resize_to_input
+from ..post_processing_cgrseg import image_size_of_input, label_map_from_logits
 from .metric import MeanIoU
-from .prediction import classify_pixels
 
 # Trainer pads what differs in height between batches or processes with this.
 _TRAINER_PADDING = -100
@@ -47,7 +46,8 @@ def preprocess_logits_for_metrics(
     if isinstance(logits, tuple):
         logits = logits[0]
     size = tuple(labels.shape[-2:])
-    return classify_pixels(logits, lambda scores: resize_to_input(scores, size), size).to(torch.int32)
+    image_size = image_size_of_input(logits, size)
+    return torch.stack([label_map_from_logits(of_one, image_size, size, torch.int32) for of_one in logits])
 
 
 def make_compute_metrics(

@@ -176,12 +176,6 @@ def test_segformer(how: EvaluationProtocol):
         torch.testing.assert_close(label_map.long(), expected)
 
 
-def test_few_classes_at_once_give_the_same(model, image_processor, monkeypatch):
-    whole = predict_label_map(model, small_photo(), image_processor)
-    monkeypatch.setattr(prediction, "_SCORES_AT_ONCE", 2 * 43 * 61)
-    torch.testing.assert_close(predict_label_map(model, small_photo(), image_processor), whole)
-
-
 def test_narrow_types(model, image_processor):
     whole = predict_label_map(model, small_photo(), image_processor)
     autocast = predict_label_map(model, small_photo(), image_processor, autocast=torch.bfloat16)
