@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ logger = logging.get_logger(__name__)
 # Photos that may wait for others of their size, in batches.
 _BATCHES_WAITING = 4
 
+Opened = TypeVar("Opened")
+Prepared = TypeVar("Prepared")
 OnError = Literal["raise", "skip"] | Callable[[Any, UnreadablePictureError], None]
 
 
@@ -227,28 +229,47 @@ class Segmenter:
     def _segment_whole(
         self, batch_size: int, return_scores: bool, return_entropy: bool, sources: Iterable[PictureSource]
     ) -> "Iterator[Segmentation | _Failure]":
-        if isinstance(sources, list) and len(sources) == 1:
-            prepared = map(self._prepare, sources)
-        else:
-            num_ahead = batch_size + self.num_threads_reading
-            prepared = map_ahead(self._prepare, sources, num_ahead, self.num_threads_reading)
-        for photo in self._run_in_groups(prepared, batch_size):
+        photos = self._read_ahead(self._open, self._prepare, sources, batch_size)
+        for photo in self._run_in_groups(photos, batch_size):
             yield photo if isinstance(photo, _Failure) else self._finish(photo, return_scores, return_entropy)
 
-    def _prepare(self, source: PictureSource) -> "_Photo | _Failure":
-        """Open, decode and prepare; runs in a thread."""
+    def _read_ahead(
+        self,
+        read: Callable[[Any], Opened],
+        prepare: Callable[[Opened], Prepared],
+        items: Iterable[Any],
+        batch_size: int,
+    ) -> Iterator[Prepared]:
+        """Read, and where it wins prepare too, in threads while the network runs."""
+        ahead = {"num_ahead": batch_size + self.num_threads_reading, "num_threads": self.num_threads_reading}
+        if isinstance(items, list) and len(items) == 1:
+            return map(prepare, map(read, items))
+        if self.engine.device.type == "cpu" and self.engine.name in ("torch", "compile"):
+            # PyTorch has a team of threads for every thread that calls it. Where the network's team has all cores, a
+            # second one costs more than it does: each waits for the other at every step.
+            return map(prepare, map_ahead(read, items, **ahead))
+        return map_ahead(lambda item: prepare(read(item)), items, **ahead)
+
+    def _open(self, source: PictureSource) -> "_Photo | _Failure":
+        """Open and decode; runs in a thread."""
         try:
-            picture = open_picture(source, self.max_pixels, self._num_channels)
-            batch = self.image_processor(picture.pixels, return_tensors="pt")
+            return _Photo(source, open_picture(source, self.max_pixels, self._num_channels))
         except UnreadablePictureError as error:
             return _Failure(source, error)
+
+    def _prepare(self, photo: "_Photo | _Failure") -> "_Photo | _Failure":
+        """Do what the image processor does."""
+        if isinstance(photo, _Failure):
+            return photo
+        try:
+            batch = self.image_processor(photo.picture.pixels, return_tensors="pt")
         except (ValueError, TypeError) as error:  # the image processor's words on what it cannot take
-            return _Failure(source, UnreadablePictureError(f"{describe_source(source)}: {error}"))
-        pixel_values = batch["pixel_values"]
-        height, width = batch["image_sizes"][0].tolist()
-        if is_path(source):
-            picture.pixels = None  # read again where it is needed
-        return _Photo(source, picture, self._pin(pixel_values), (height, width))
+            return _Failure(photo.source, UnreadablePictureError(f"{describe_source(photo.source)}: {error}"))
+        photo.pixel_values = self._pin(batch["pixel_values"])
+        photo.image_size = tuple(batch["image_sizes"][0].tolist())
+        if is_path(photo.source):
+            photo.picture.pixels = None  # read again where it is needed
+        return photo
 
     def _pin(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return pixel_values.pin_memory() if self.engine.device.type == "cuda" else pixel_values
@@ -262,7 +283,7 @@ class Segmenter:
                 group = _group_of(photo, queue)
                 if len(group) == batch_size:
                     self._run(group)
-            if len(queue) >= _BATCHES_WAITING * batch_size:
+            if len(queue) >= _BATCHES_WAITING * batch_size and _is_waiting(queue[0]):
                 self._run(_group_of(queue[0], queue))
             while queue and not _is_waiting(queue[0]):
                 yield queue.popleft()
@@ -272,7 +293,7 @@ class Segmenter:
             yield queue.popleft()
 
     def _run(self, group: "list[_Photo]") -> None:
-        logits = self.engine(torch.cat([photo.pixel_values for photo in group]))
+        logits = self.engine(_join([photo.pixel_values for photo in group]))
         for photo, of_photo in zip(group, logits):
             photo.logits, photo.pixel_values = of_photo, None
 
@@ -290,15 +311,14 @@ class Segmenter:
             label_map.cpu().numpy().astype(label_type(len(self.id2label)), copy=False),
             self.id2label,
             source=photo.source,
-            read_photo=partial(self._read_photo, photo),
+            read_photo=partial(self._read_photo, photo.source, photo.picture),
             scores=None if scores is None else scores.cpu().numpy(),
             entropy=entropy,
         )
 
-    def _read_photo(self, photo: "_Photo", step: int) -> Image.Image:
-        picture = photo.picture
+    def _read_photo(self, source: PictureSource, picture: Picture, step: int) -> Image.Image:
         if picture.pixels is None:
-            picture = open_picture(photo.source, self.max_pixels, self._num_channels)
+            picture = open_picture(source, self.max_pixels, self._num_channels)
         return to_photo(picture, step, self._num_channels)
 
     @property
@@ -370,16 +390,15 @@ class Segmenter:
         """The windows' logits, row by row; the next windows are read and prepared while these run."""
         cuts = read_windows(picture, grid, self.image_processor.antialias)
         prepare = partial(self._prepare_window, grid.window_size)
-        windows = map_ahead(prepare, cuts, batch_size + self.num_threads_reading, self.num_threads_reading)
+        windows = self._read_ahead(lambda cut: cut(), prepare, cuts, batch_size)
         while group := list(itertools.islice(windows, batch_size)):
-            logits = self.engine(torch.cat([pixel_values for _, pixel_values in group]))
+            logits = self.engine(_join([pixel_values for _, pixel_values in group]))
             for (window, _), of_window in zip(group, logits):
                 yield window.row, window.column, of_window
             bar.update(len(group))
 
-    def _prepare_window(self, size: tuple[int, int], cut: Callable[[], Window]) -> tuple[Window, torch.Tensor]:
-        """Cut out and prepare as the image processor does, but for the size; runs in a thread."""
-        window = cut()
+    def _prepare_window(self, size: tuple[int, int], window: Window) -> tuple[Window, torch.Tensor]:
+        """Do what the image processor does, but for the size."""
         batch = self.image_processor(
             window.pixels,
             do_resize=False,
@@ -406,9 +425,13 @@ class _Photo:
 
     source: PictureSource
     picture: Picture
-    pixel_values: torch.Tensor | None  # (1, channels, height, width)
-    image_size: tuple[int, int]
+    pixel_values: torch.Tensor | None = None  # (1, channels, height, width)
+    image_size: tuple[int, int] = (0, 0)  # in pixel_values, without padding
     logits: torch.Tensor | None = None  # (num_labels, height / 8, width / 8)
+
+
+def _join(batches: list[torch.Tensor]) -> torch.Tensor:
+    return batches[0] if len(batches) == 1 else torch.cat(batches)
 
 
 def _is_waiting(photo: _Photo | _Failure) -> bool:

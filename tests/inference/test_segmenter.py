@@ -100,7 +100,7 @@ def test_batches_of_mixed_sizes_are_single_results_in_order(segmenter, make_phot
         batches.append(len(pixel_values))
         return segmenter.engine(pixel_values)
 
-    engine.config, engine.device = segmenter.engine.config, segmenter.engine.device
+    engine.config, engine.device, engine.name = segmenter.engine.config, segmenter.engine.device, "openvino"
     watched = type(segmenter)(engine, segmenter.image_processor)
     segmentations = watched(photos, batch_size=batch_size)
     assert max(batches) == batch_size
@@ -108,6 +108,12 @@ def test_batches_of_mixed_sizes_are_single_results_in_order(segmenter, make_phot
     for segmentation, photo in zip(segmentations, photos, strict=True):
         assert segmentation.source is photo
         np.testing.assert_array_equal(segmentation.label_map, segmenter(photo).label_map)
+
+
+def test_batches_that_fill_late(segmenter, make_photo):
+    photos = [make_photo(width, 90, seed=width) for width in (90, 120, 150, 180, 210, 240, 270, 90, 150)]
+    for segmentation, photo in zip(segmenter(photos, batch_size=2), photos, strict=True):
+        assert segmentation.source is photo
 
 
 def test_iterators_are_read_a_few_photos_ahead(segmenter, make_photo):

@@ -193,7 +193,7 @@ def test_nothing_half_written_stays(segmenter, make_photo, tmp_path):
     def engine(pixel_values):
         raise RuntimeError("no memory")
 
-    engine.config, engine.device = segmenter.engine.config, segmenter.engine.device
+    engine.config, engine.device, engine.name = segmenter.engine.config, segmenter.engine.device, "openvino"
     failing = type(segmenter)(engine, segmenter.image_processor)
     with pytest.raises(RuntimeError, match="no memory"):
         failing(make_photo(), tile=64, output=tmp_path / "classes.npy")
