@@ -1,12 +1,15 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg ablate`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..training.config import TrainingConfig
 from .configuration import takes_configuration
+
+if TYPE_CHECKING:
+    from ..training.ablation import Variant
 
 
 @takes_configuration
@@ -25,10 +28,15 @@ def ablate(
 
     names = [name.strip() for name in variants.split(",")] if variants else list(VARIANTS)
     trained = run_ablation(config, names, resume=resume)
-    if not leave_group():
-        return
-    print(f"{'variant':<32} {'parameters':>12} {'mean IoU':>9}")
+    if leave_group():
+        _print_table(trained)
+        print(f"The table is in {config.output}/ablation.csv.")
+    if trained[-1].stopped_by is not None:
+        raise typer.Exit(128 + trained[-1].stopped_by)  # as a process that this signal has ended
+
+
+def _print_table(trained: "list[Variant]") -> None:
+    print(f"{'variant':<32} {'parameters':>12} {'mean IoU %':>10}")
     for variant in trained:
-        score = "stopped" if variant.mean_iou is None else f"{variant.mean_iou:.4f}"
-        print(f"{variant.name:<32} {variant.parameters:>12,} {score:>9}")
-    print(f"The table is in {config.output}/ablation.csv.")
+        score = "stopped" if variant.mean_iou is None else f"{100 * variant.mean_iou:.2f}"
+        print(f"{variant.name:<32} {variant.parameters:>12,} {score:>10}")

@@ -7,18 +7,23 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from ..training.config import TrainingConfig, field_types, load_recipe, recipe_names, without_none
+from .data_options import parse_pair
 
-_RECIPE_HELP = "Recipe to start from: {}, or a YAML file. Without one, the defaults below hold."
+# After \b, help has one line for each of the text's, so that no name is broken at a hyphen.
+_RECIPE_HELP = "Recipe to start from, or a YAML file. Without one, the defaults below hold. The recipes are:\n\n\b\n{}"
 
 
 def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
     """
     Give a command the option `--recipe` and one for each field of [`TrainingConfig`].
+
+    With the command's own option `--resume`, and no recipe, what is not given is as the run was started with.
 
     Args:
         command (`Callable`): Its first parameter is the configuration; the others are its own options.
@@ -29,16 +34,26 @@ def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
         fields = {field.name for field in dataclasses.fields(TrainingConfig)}
         values = {name: options.pop(name) for name in list(options) if name in fields}
         values = {name: _parse(name, value) for name, value in values.items() if value is not None}
-        config = TrainingConfig() if recipe is None else load_recipe(recipe)
+        if recipe is None and options.get("resume"):
+            config = _load_stored(values.get("output", TrainingConfig.output))
+        else:
+            config = TrainingConfig() if recipe is None else load_recipe(recipe)
         return command(config.replace(**values), **options)
 
     own = list(inspect.signature(command).parameters.values())[1:]
-    recipe = Annotated[str | None, typer.Option(help=_RECIPE_HELP.format(", ".join(recipe_names())))]
+    recipe = Annotated[str | None, typer.Option(help=_RECIPE_HELP.format("\n".join(recipe_names())))]
     parameters = [_keyword("recipe", recipe), *(p.replace(kind=p.KEYWORD_ONLY) for p in own)]
     parameters += [_keyword(field.name, _option(field)) for field in dataclasses.fields(TrainingConfig)]
     wrapper.__signature__ = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _load_stored(output: str) -> TrainingConfig:
+    """The configuration of the run in a folder, or the defaults where there is none."""
+    stored = Path(output) / "training_config.json"
+    config = load_recipe(stored) if stored.is_file() else TrainingConfig()
+    return dataclasses.replace(config, output=output)  # the folder may have been moved
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:
@@ -49,18 +64,23 @@ def _option(field: dataclasses.Field) -> Any:
     """The type of an option that is None unless it is given."""
     kind = without_none(field_types()[field.name])
     origin = typing.get_origin(kind)
-    if origin is Literal or origin is dict:
-        kind = str
     help_text = field.metadata["help"]
+    if origin is tuple:
+        help_text += " One number counts twice; two have a comma or x between them."
+    if origin in (Literal, dict, tuple):
+        kind = str
     if field.name == "model_settings":
         return Annotated[list[str] | None, typer.Option(help=help_text + " As name=value; repeat it for more.")]
     default = field.default if field.default is not None else "not set"
-    default = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    default = ",".join(map(str, default)) if isinstance(default, tuple) else default
     return Annotated[kind | None, typer.Option(help=help_text, show_default=str(default))]
 
 
 def _parse(name: str, value: Any) -> Any:
     """What the configuration takes for what the option gave."""
+    kind = without_none(field_types()[name])
+    if typing.get_origin(kind) is tuple:
+        return parse_pair(value, typing.get_args(kind)[0], f"--{name.replace('_', '-')}")
     if name != "model_settings":
         return value
     settings = {}

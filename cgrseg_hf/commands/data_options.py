@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Options about data and photos that several commands have."""
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,22 @@ ReduceLabelsOption = Annotated[
 ]
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the images, in tables.")]
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
+
+
+def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
+    """Numbers with commas, spaces or × between them, as an option gives them."""
+    try:
+        return [kind(part) for part in re.split(r"[\s,x×]+", text.strip())]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not made of numbers.", param_hint=option) from None
+
+
+def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
+    """Two numbers, or one that counts twice."""
+    numbers = parse_numbers(text, kind, option)
+    if len(numbers) not in (1, 2):
+        raise typer.BadParameter(f"{text!r} is neither one number nor two.", param_hint=option)
+    return numbers[0], numbers[-1]
 
 
 def override_size(size: Any, shorter_side: int) -> dict[str, int]:

@@ -3,7 +3,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,8 @@ from .data_options import (
     LabelIdsOption,
     ReduceLabelsOption,
     override_size,
+    parse_numbers,
+    parse_pair,
 )
 
 
@@ -79,11 +81,11 @@ def evaluate(
 
     try:
         how = EvaluationProtocol(
-            scales=tuple(_numbers(scales, float, "--scales")),
+            scales=tuple(parse_numbers(scales, float, "--scales")),
             flip=flip,
             slide=slide,
-            crop_size=_pair(crop_size, "--crop-size"),
-            stride=_pair(stride, "--stride"),
+            crop_size=parse_pair(crop_size, int, "--crop-size"),
+            stride=parse_pair(stride, int, "--stride"),
             reference=protocol == "reference",
         )
     except ValueError as error:
@@ -148,21 +150,6 @@ def evaluate(
             f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json
         )
     accelerator.end_training()
-
-
-def _numbers(text: str, kind: type, option: str) -> list[Any]:
-    """Numbers with commas, spaces or × between them."""
-    try:
-        return [kind(part) for part in re.split(r"[\s,x×]+", text.strip())]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not made of numbers.", param_hint=option) from None
-
-
-def _pair(text: str, option: str) -> tuple[int, int]:
-    numbers = _numbers(text, int, option)
-    if len(numbers) not in (1, 2):
-        raise typer.BadParameter(f"{text!r} is neither one number nor two.", param_hint=option)
-    return numbers[0], numbers[-1]
 
 
 def _compare_names(of_model: dict[int, str], of_data: dict[int, str]) -> list[str]:

@@ -12,7 +12,12 @@ from .configuration import takes_configuration
 @takes_configuration
 def train(
     config: TrainingConfig,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --output from its newest checkpoint; other options may be left out."
+        ),
+    ] = False,
 ) -> None:
     """
     Train a model on images with label maps.
@@ -25,11 +30,11 @@ def train(
 
     result = run_training(config, resume=resume)
     is_main = leave_group()
-    if not result.finished:
-        raise typer.Exit(143)  # as a process that SIGTERM has ended
+    if result.stopped_by is not None:
+        raise typer.Exit(128 + result.stopped_by)  # as a process that this signal has ended
     if not is_main:
         return
-    score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.4f})"
+    score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.2%})"
     print(f"The model{score} is in {result.model}, the log in {result.output}.")
     options = {"data": config.data, "dataset": config.dataset}
     if config.label_ids != "auto":

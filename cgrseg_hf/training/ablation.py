@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import PartialState
-
+from ..processes import make_accelerator
 from .config import TrainingConfig
 from .loop import train
 
@@ -33,12 +32,14 @@ class Variant:
         parameters (`int`): Of the model.
         mean_iou (`float`, *optional*): Best on the validation split, 0 to 1; None where a signal stopped its training.
         folder (`Path`): Of its run.
+        stopped_by (`int`, *optional*): The signal that stopped its training.
     """
 
     name: str
     parameters: int
     mean_iou: float | None
     folder: Path
+    stopped_by: int | None = None
 
 
 def run_ablation(config: TrainingConfig, names: Sequence[str] = tuple(VARIANTS), resume: bool = False) -> list[Variant]:
@@ -57,13 +58,16 @@ def run_ablation(config: TrainingConfig, names: Sequence[str] = tuple(VARIANTS),
         raise ValueError(f"There is no variant {unknown[0]!r}: the variants are {', '.join(VARIANTS)}.")
     if config.validation_split is None:
         raise ValueError("An ablation compares by the validation split: name one with --validation-split.")
+    accelerator = make_accelerator()
     output = Path(config.output)
     variants: list[Variant] = []
-    for name in names:
+    for number, name in enumerate(names, start=1):
+        accelerator.print(f"Variant {number} of {len(names)}: {name}, in {output / name}.")
         settings = dict(zip(_SWITCHES, VARIANTS[name]))
         result = train(config.replace(output=str(output / name), model_settings=settings), resume=resume)
-        variants.append(Variant(name, result.num_parameters, result.best_mean_iou, result.output))
-        if PartialState().is_main_process:
+        mean_iou = result.best_mean_iou if result.finished else None
+        variants.append(Variant(name, result.num_parameters, mean_iou, result.output, result.stopped_by))
+        if accelerator.is_main_process:
             _write_table(output / "ablation.csv", variants)
         if not result.finished:
             break

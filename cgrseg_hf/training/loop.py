@@ -12,6 +12,7 @@ gradient is that of the whole batch, however it was divided.
 import importlib.util
 import json
 import math
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class TrainingResult:
         finished (`bool`): Whether all steps were done; if not, a signal stopped the run after a checkpoint.
         best_mean_iou (`float`, *optional*): Of the best model on the validation split, 0 to 1.
         num_parameters (`int`): Of the model.
+        stopped_by (`int`, *optional*): The signal that stopped the run.
     """
 
     output: Path
@@ -58,6 +60,7 @@ class TrainingResult:
     finished: bool
     best_mean_iou: float | None
     num_parameters: int
+    stopped_by: int | None = None
 
 
 class TrainingStoppedError(ValueError):
@@ -97,7 +100,10 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     if config.epochs is not None:
         max_steps = math.ceil(config.epochs * len(train_data) / config.batch_size)
     class_weights = find_class_weights(train_data, config.class_weight_power)
-    run = TrainingRun(config, accelerator, model, image_processor, class_weights, train_data.ignore_index, max_steps)
+    warmup_steps = _fit_warmup(config.warmup_steps, max_steps, accelerator)
+    run = TrainingRun(
+        config, accelerator, model, image_processor, class_weights, train_data.ignore_index, max_steps, warmup_steps
+    )
     if checkpoint is not None:
         run.restore(checkpoint)
         accelerator.print(f"Going on after step {run.step}, from {checkpoint}.")
@@ -143,7 +149,10 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             parts = [next(batches) for _ in range(config.gradient_accumulation_steps)]
             learning_rate = run.schedule.get_last_lr()[0]
             unread.append(
-                (run.take_step(parts, stop_signals.caught), [name for part in parts for name in part["names"]])
+                (
+                    run.take_step(parts, stop_signals.caught is not None),
+                    [name for part in parts for name in part["names"]],
+                )
             )
 
             # What a step came to is read while the next one is computed, and at once only if something is to be kept.
@@ -168,7 +177,8 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
                 run.save_checkpoint()
             if stop and save and run.step < max_steps:
                 accelerator.print(f"Told to stop after step {run.step}: a checkpoint is written, --resume goes on.")
-                return _describe_result(run, None, finished=False)
+                # Another process may have been told.
+                return _describe_result(run, None, stopped_by=stop_signals.caught or signal.SIGTERM)
             evaluate_if_due()
     finally:
         progress.close()
@@ -176,7 +186,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
         log.close()
 
     run.write_shipped_model(run.output / "last")
-    return _describe_result(run, run.output / ("last" if validation_data is None else "best"), finished=True)
+    return _describe_result(run, run.output / ("last" if validation_data is None else "best"))
 
 
 def _find_trackers(config: TrainingConfig) -> list[str] | None:
@@ -199,8 +209,11 @@ def _find_checkpoint(config: TrainingConfig, resume: bool, accelerator: Accelera
     """The checkpoint to go on from, the same in all processes. Another run's is not overwritten, nor gone on with."""
     output = Path(config.output)
     found = checkpoints.list_checkpoints(output / "checkpoints")
-    if not found and accelerator.num_processes == 1:
-        return None
+    if not found:
+        if resume:
+            accelerator.print(f"{config.output} holds no checkpoint to go on from: training starts anew.")
+        if accelerator.num_processes == 1:
+            return None
     if found and not resume:
         raise ValueError(
             f"{config.output} holds a run already, whose newest checkpoint is {found[-1].name}: go on with it "
@@ -233,6 +246,17 @@ def _divide_batch(config: TrainingConfig, num_processes: int) -> int:
             f"{config.gradient_accumulation_steps} parts each: make it a multiple of {num_parts}."
         )
     return config.batch_size // num_parts
+
+
+def _fit_warmup(warmup_steps: int, max_steps: int, accelerator: Accelerator) -> int:
+    """The warm-up, or a tenth of the run where it would take more than half of it."""
+    if warmup_steps <= max_steps / 2:
+        return warmup_steps
+    shortened = max_steps // 10
+    accelerator.print(
+        f"The run has {max_steps} steps, too few for warmup_steps={warmup_steps}: the warm-up takes {shortened}."
+    )
+    return shortened
 
 
 def _load_splits(config: TrainingConfig, accelerator: Accelerator) -> tuple[SegmentationData, SegmentationData | None]:
@@ -317,5 +341,7 @@ def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppe
     )
 
 
-def _describe_result(run: TrainingRun, model: Path | None, finished: bool) -> TrainingResult:
-    return TrainingResult(run.output, model, run.step, finished, run.best_mean_iou, run.model.num_parameters())
+def _describe_result(run: TrainingRun, model: Path | None, stopped_by: int | None = None) -> TrainingResult:
+    return TrainingResult(
+        run.output, model, run.step, stopped_by is None, run.best_mean_iou, run.model.num_parameters(), stopped_by
+    )

@@ -102,8 +102,20 @@ def pixel_statistics(image_processor: BaseImageProcessor) -> tuple[list[float], 
 
 
 def _locate(model: str) -> str:
-    """Folder or Hub id of a model; "shipped" is the one that comes with the package."""
-    return str(DEFAULT_MODEL) if model == "shipped" else model
+    """
+    Folder or Hub id of a model; "shipped" is the one that comes with the package. A preset is left as it is.
+
+    Raises:
+        ValueError: If it can be neither.
+    """
+    if model == "shipped":
+        return str(DEFAULT_MODEL)
+    if model not in PRESETS and "/" not in model and not Path(model).is_dir():
+        raise ValueError(
+            f"There is no model {model!r} (--model): the presets are {', '.join(PRESETS)}, shipped is the package's "
+            "own model; a folder or a Hub id with its owner, owner/name, works as well."
+        )
+    return model
 
 
 def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | None:

@@ -36,6 +36,7 @@ class TrainingRun:
         class_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): How much a pixel of each class counts.
         ignore_index (`int`): Label of pixels that do not count.
         max_steps (`int`): Steps of the whole run.
+        warmup_steps (`int`): Steps over which the learning rate rises.
 
     Attributes:
         step (`int`): Steps done.
@@ -52,6 +53,7 @@ class TrainingRun:
         class_weights: torch.Tensor | None,
         ignore_index: int,
         max_steps: int,
+        warmup_steps: int,
     ):
         self.config = config
         self.accelerator = accelerator
@@ -74,9 +76,7 @@ class TrainingRun:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
-            lambda step: learning_rate_factor(
-                step, max_steps, config.warmup_steps, config.warmup_factor, config.poly_power
-            ),
+            lambda step: learning_rate_factor(step, max_steps, warmup_steps, config.warmup_factor, config.poly_power),
         )
         self.step = 0
         self.best_mean_iou: float | None = None
@@ -210,8 +210,8 @@ class TrainingRun:
         mean_iou = float(result.metrics["mean_iou"])
         best = self.best_mean_iou
         accelerator.print(
-            f"Step {self.step}: mean IoU {mean_iou:.4f} on {result.num_images} images"
-            + (f" (best so far {best:.4f})" if best is not None else "")
+            f"Step {self.step}: mean IoU {mean_iou:.2%} on {result.num_images} images"
+            + (f" (best so far {best:.2%})" if best is not None else "")
         )
         self.train_mode()
         self.evaluated_step = self.step

@@ -57,20 +57,24 @@ class StopSignals:
     Remembers SIGTERM and SIGINT instead of ending the process; a second SIGINT, from the keyboard, ends it as usual.
 
     In a thread other than the main one signals cannot be caught, and it remembers nothing.
+
+    Attributes:
+        caught (`int`, *optional*): The first signal that came.
     """
 
     def __init__(self):
-        self.caught = False
+        self.caught: int | None = None
         self._handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, self._remember)
 
     def _remember(self, number: int, frame: Any) -> None:
-        if self.caught and number == signal.SIGINT:
+        if self.caught is not None and number == signal.SIGINT:
             self.restore()
             raise KeyboardInterrupt
-        self.caught = True
+        if self.caught is None:
+            self.caught = number
 
     def restore(self) -> None:
         """Let signals do what they did before."""

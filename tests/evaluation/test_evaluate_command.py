@@ -96,4 +96,4 @@ def test_size_of_any_processor():
         "shortest_edge": 64,
         "longest_edge": 2048,
     }
-    assert np.all([command._pair("7", "--x") == (7, 7), command._pair("7, 9", "--x") == (7, 9)])
+    assert np.all([command.parse_pair("7", int, "--x") == (7, 7), command.parse_pair("7, 9", int, "--x") == (7, 9)])

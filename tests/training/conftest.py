@@ -74,7 +74,7 @@ def start_command() -> Callable[..., subprocess.Popen]:
             if isinstance(value, bool):
                 options.append(flag if value else "--no-" + flag[2:])
             elif isinstance(value, list):
-                options += [flag, *map(str, value)]
+                options += [flag, ",".join(map(str, value))]
             elif isinstance(value, dict):
                 options += [part for key, entry in value.items() for part in (flag, f"{key}={entry}")]
             elif value is not None:

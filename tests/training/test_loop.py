@@ -63,6 +63,18 @@ def test_the_loss_falls(tiny_training):
     assert np.mean(values[-5:]) < 0.8 * np.mean(values[:5])
 
 
+def test_a_warm_up_too_long_for_the_run_is_shortened(tiny_training, capsys):
+    result = train(tiny_training.replace(max_steps=12, warmup_steps=100))
+    assert "too few for warmup_steps=100: the warm-up takes 1" in capsys.readouterr().out
+    rates = [entry["learning_rate"] for entry in read_log(result.output)]
+    assert max(rates) > 0.8 * tiny_training.learning_rate
+
+
+def test_a_model_that_does_not_exist_names_the_presets(tiny_training):
+    with pytest.raises(ValueError, match=r"no model 'xxl'.*presets are xs, t, b, l"):
+        train(tiny_training.replace(model="xxl"))
+
+
 def test_moving_average_is_what_is_kept(tiny_training):
     plain = train(tiny_training)
     averaged = train(tiny_training.replace(ema_decay=0.9, output=tiny_training.output + "-averaged"))
@@ -241,10 +253,11 @@ def test_fine_tuning_the_shipped_model(small_data, tmp_path):
     assert AutoImageProcessor.from_pretrained(result.model).num_labels == 171
 
 
-def test_an_ablation_is_tabulated(tiny_training, tmp_path):
+def test_an_ablation_is_tabulated(tiny_training, capsys):
     config = tiny_training.replace(validation_split="validation", max_steps=1)
     trained = run_ablation(config, ["baseline", "all"])
     baseline, whole = trained
+    assert "Variant 2 of 2: all" in capsys.readouterr().out
     assert baseline.parameters < whole.parameters
     rows = list(csv.DictReader((Path(config.output) / "ablation.csv").open()))
     assert [row["variant"] for row in rows] == ["baseline", "all"]

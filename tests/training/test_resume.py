@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cgrseg_hf.commands.main import main
 from cgrseg_hf.training import checkpoints, train
 
 
@@ -93,6 +94,21 @@ def test_going_on_in_mixed_precision_and_with_a_stream(tiny_training):
     assert_same_weights(load_file(again.model / "model.safetensors"), load_file(fresh.model / "model.safetensors"))
 
 
+def test_the_command_goes_on_with_the_values_of_the_run(tiny_training, tmp_path, monkeypatch, capsys):
+    def run_command(output: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["cgrseg", "train", "--output", output, "--resume"])
+        with pytest.raises(SystemExit):
+            main()
+        return "".join(capsys.readouterr())
+
+    result = train(tiny_training.replace(max_steps=2, validation_split="validation"))
+    printed = run_command(str(result.output))
+    assert "Going on after step 2" in printed
+    assert f"(mean IoU {100 * result.best_mean_iou:.2f}%)" in printed
+    printed = run_command(str(tmp_path / "nothing"))
+    assert "training starts anew" in printed and "--data" in printed
+
+
 def test_going_on_with_other_values_is_refused(tiny_training):
     train(tiny_training.replace(save_steps=2))
     changed = tiny_training.replace(learning_rate=5e-2, batch_size=2, num_workers=1, save_steps=4)
@@ -129,13 +145,14 @@ def test_sigterm_to_all_processes_during_an_evaluation(two_passes, start_command
     assert checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
 
 
-def test_sigterm_saves_and_leaves(two_passes, start_command):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
     config = two_passes.replace(max_steps=2000, save_steps=2000)
     process = start_command(config)
     wait_for_step(Path(config.output), 3, process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, output
+    assert process.returncode == code, output
     assert "--resume goes on" in output
     (checkpoint,) = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
     assert checkpoints.load_state(checkpoint)["step"] >= 3
