@@ -28,11 +28,11 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:
         raise ValueError(
             f"{path} holds more than tensors and plain values, or is no PyTorch file, and is not loaded, since "
             "unpickling it could run code. If you trust it, load it with your own tools and pass on its state dict."
-        ) from error
+        ) from None
     except Exception as error:  # a damaged file can fail in many ways, all of which mean this
         raise ValueError(f"{path} could not be read as a checkpoint: {error}") from error
     if not isinstance(content, Mapping):

@@ -150,10 +150,11 @@ def _locate(source: str | os.PathLike | Mapping[str, Any]) -> Path | Mapping[str
     try:
         return Path(hf_hub_download(repo_id, "model.safetensors"))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
             f"{source!r} is no local file or folder, and model.safetensors of {repo_id!r} could not be had from the "
-            f"Hub: {error}"
-        ) from error
+            f"Hub ({reason}). Give a local file with the weights, or train from random ones (--backbone-weights none)."
+        ) from None
 
 
 def _plain_name(name: str) -> str:

@@ -108,8 +108,9 @@ def test_another_size_is_refused(model):
 )
 def test_every_spelling_of_timms_names_leads_to_its_repo(model, name: str, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"of 'timm/efficientformerv2_s0\.snap_dist_in1k' could not be had"):
+    with pytest.raises(ValueError, match=r"of 'timm/efficientformerv2_s0\.snap_dist_in1k' could not be had") as error:
         load_imagenet_backbone(model, name)
+    assert "local file" in str(error.value) and "--backbone-weights none" in str(error.value)
 
 
 def test_wrong_arguments_are_named(model):
