@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from cgrseg_hf import __version__
-from cgrseg_hf.training import TrainingConfig
+from cgrseg_hf.training import TrainingConfig, recipe_names
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+def run(*arguments: str, columns: int = 200) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-m", "cgrseg_hf", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
@@ -40,11 +40,12 @@ def test_help_loads_nothing_heavy():
 
 @pytest.mark.parametrize("command", ["train", "ablate"])
 def test_every_value_of_a_recipe_has_an_option(command):
-    shown = run(command, "--help").stdout
+    shown = run(command, "--help", columns=80).stdout
     missing = [
         field.name for field in dataclasses.fields(TrainingConfig) if f"--{field.name.replace('_', '-')}" not in shown
     ]
     assert not missing
+    assert all(name in shown for name in recipe_names())
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,9 @@ def test_every_value_of_a_recipe_has_an_option(command):
         (("train", "--learning-rat", "1"), 2, "--learning-rate"),
         (("train", "--batch-size", "many"), 2, "--batch-size"),
         (("train", "--model-settings", "dropout"), 2, "name=value"),
-        (("train", "--crop-size", "0", "64"), 1, "crop_size is (0, 64)"),
+        (("train", "--crop-size", "0x64"), 1, "crop_size is (0, 64)"),
+        (("train", "--crop-size", "0"), 1, "crop_size is (0, 0)"),
+        (("train", "--scale-range", "0.5,1,2"), 2, "neither one number nor two"),
         (("train",), 1, "--data"),
         (("evaluate", "./no/such/model", "--data", "nowhere"), 1, "no/such/model"),
         (("check-data", "nowhere/at/all"), 2, "nowhere/at/all"),
