@@ -9,6 +9,7 @@ import typer
 
 from .. import __version__
 from .ablate import ablate
+from .benchmark import benchmark
 from .check_data import check_data
 from .evaluate import evaluate
 from .predict import predict
@@ -16,7 +17,7 @@ from .train import train
 
 app = typer.Typer(
     name="cgrseg",
-    help="CGRSeg, efficient semantic segmentation: segment photos, train and evaluate models, check data sets.",
+    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate and time models, check data sets.",
     epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
@@ -29,6 +30,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command(name="check-data")(check_data)
 app.command()(ablate)
+app.command()(benchmark)
 
 
 def _show_version(wanted: bool) -> None:

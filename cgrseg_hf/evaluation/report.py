@@ -3,17 +3,14 @@
 
 import csv
 import dataclasses
-import importlib.metadata
 import json
 import math
-import platform
 import re
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from ..provenance import find_git_commit, find_versions
 from .evaluator import EvaluationResult
 from .panels import draw_confusion_matrix, draw_panel
 
@@ -90,8 +87,8 @@ def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | No
         "precision": result.precision,
         "seed": extra.pop("seed", None),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": _versions(),
-        "git_commit": _git_commit(),
+        "versions": find_versions(*_PACKAGES),
+        "git_commit": find_git_commit(),
         **({"extra": extra} if extra else {}),
     }
 
@@ -166,20 +163,3 @@ def without_nan(value: Any) -> Any:
 def _file_name(name: str) -> str:
     """An image's name as part of a file name, without its ending."""
     return re.sub(r"[^\w.-]+", "_", Path(name).stem)[:80] or "image"
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "cgrseg_hf": __version__}
-    return {**found, **{name: importlib.metadata.version(name) for name in _PACKAGES}}
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "-dirty" where it was changed; None without one."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
-    except (OSError, subprocess.SubprocessError):
-        return None

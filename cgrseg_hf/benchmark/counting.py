@@ -1,0 +1,78 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Parameters and multiply-adds of any model."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+# What the paper reports at 512×512 pixels and 150 classes, in millions of parameters and GFLOPs. By our count these are
+# multiply-adds, for CGRSeg of convolutions alone and for SegFormer of everything.
+PAPER_FIGURES: dict[str, tuple[float, float]] = {
+    "t": (9.4, 4.0),
+    "b": (18.1, 7.6),
+    "l": (35.7, 14.9),
+    "segformer-b0": (3.8, 8.4),
+    "segformer-b1": (13.7, 15.9),
+    "segformer-b2": (27.5, 62.4),
+}
+
+
+@dataclass(frozen=True)
+class ModelCount:
+    """
+    Parameters, and multiply-adds of one image.
+
+    Normalisations, activations, sums and resizing are in no count.
+
+    Args:
+        parameters (`int`): Numbers that are learned.
+        convolutions (`int`): Multiply-adds of convolutions, which is what the paper counts of CGRSeg.
+        linear_layers (`int`): Multiply-adds of products with a weight matrix.
+        other_products (`int`): Multiply-adds of products of two activations, such as attention's.
+    """
+
+    parameters: int
+    convolutions: int
+    linear_layers: int
+    other_products: int
+
+    @property
+    def everything(self) -> int:
+        """Multiply-adds of convolutions and matrix products of all kinds."""
+        return self.convolutions + self.linear_layers + self.other_products
+
+
+def count_model(model: nn.Module, size: tuple[int, int], num_channels: int = 3) -> ModelCount:
+    """
+    Count what a model learns and computes; nothing is computed for it.
+
+    Args:
+        model (`nn.Module`): The model, called with `pixel_values`. It stays as it is.
+        size (`tuple[int, int]`): Height and width of the input in pixels.
+        num_channels (`int`, *optional*, defaults to 3): Channels of the input.
+
+    Returns:
+        [`ModelCount`]: the counts, of the operations that the model makes: what it saves by arranging them well is
+        not in them.
+    """
+    shapes = copy.deepcopy(model).to("meta").eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        shapes(pixel_values=torch.empty(1, num_channels, *size, device="meta", dtype=_dtype(model)))
+    by_kind = {"convolutions": 0, "linear_layers": 0, "other_products": 0}
+    for operator, flops in counter.get_flop_counts().get("Global", {}).items():
+        by_kind[_kind(str(operator))] += flops // 2  # two operations make a multiply-add
+    return ModelCount(parameters=sum(one.numel() for one in model.parameters()), **by_kind)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(model.parameters()).dtype
+
+
+def _kind(operator: str) -> str:
+    if "conv" in operator:
+        return "convolutions"
+    return "linear_layers" if operator in ("aten.mm", "aten.addmm") else "other_products"

@@ -1,0 +1,108 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The models that are measured: by folder or Hub id, by configuration without weights, or exported."""
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    PreTrainedModel,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..configuration_cgrseg import PRESETS, CGRSegConfig
+from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..pretrained import DEFAULT_MODEL
+from .plain import PlainOnnxFiles
+
+# Sizes of SegFormer (arXiv 2105.15203): depths, hidden sizes, and the decoder's hidden size.
+_SEGFORMERS = {
+    "segformer-b0": ((2, 2, 2, 2), (32, 64, 160, 256), 256),
+    "segformer-b1": ((2, 2, 2, 2), (64, 128, 320, 512), 256),
+    "segformer-b2": ((3, 4, 6, 3), (64, 128, 320, 512), 768),
+}
+_NUM_LABELS = 150
+
+
+@dataclass
+class Source:
+    """
+    A model to measure.
+
+    Args:
+        name (`str`): What it is called in tables.
+        image_processor (`BaseImageProcessor`): Its image processor.
+        model (`PreTrainedModel`, *optional*): The model, in float32 and evaluation mode; None for an exported folder.
+        export (`Path`, *optional*): The folder that `cgrseg export` wrote.
+        configuration (`str`, *optional*): Name of the configuration that it was made from, with random weights.
+    """
+
+    name: str
+    image_processor: BaseImageProcessor
+    model: PreTrainedModel | None = None
+    export: Path | None = None
+    configuration: str | None = None
+
+    @cached_property
+    def onnx_files(self) -> PlainOnnxFiles:
+        """The model's plain exports, which all contenders share."""
+        return PlainOnnxFiles(self.model)
+
+    def image_processor_for(self, size: tuple[int, int]) -> BaseImageProcessor:
+        """Its image processor, bringing photos to this height and width."""
+        image_processor = copy.deepcopy(self.image_processor)
+        image_processor.size = {"height": size[0], "width": size[1]}
+        return image_processor
+
+
+def load_source(name: str, num_labels: int | None = None) -> Source:
+    """
+    Find a model.
+
+    Args:
+        name (`str`):
+            A preset of CGRSeg (`xs`, `t`, `b`, `l`), `segformer-b0` to `segformer-b2`, both with random weights;
+            `shipped`; a folder that `cgrseg export` wrote; or folder or Hub id of a semantic segmentation model.
+        num_labels (`int`, *optional*, defaults to 150):
+            Classes of a model with random weights.
+
+    Returns:
+        [`Source`]: the model.
+
+    Raises:
+        ValueError, OSError: If there is none of that name.
+    """
+    num_labels = num_labels or _NUM_LABELS
+    if name in PRESETS:
+        model = CGRSegForSemanticSegmentation(CGRSegConfig.from_preset(name, num_labels=num_labels))
+        title = f"CGRSeg-{name.upper()}"
+        return Source(title, CGRSegImageProcessor(), model.eval(), configuration=name)
+    if name in _SEGFORMERS:
+        model = SegformerForSemanticSegmentation(_segformer_config(name, num_labels))
+        title = name.replace("segformer-b", "SegFormer-B")
+        return Source(title, SegformerImageProcessor(), model.eval(), configuration=name)
+    folder = DEFAULT_MODEL if name == "shipped" else Path(name)
+    location = folder if folder.is_dir() else name
+    image_processor = AutoImageProcessor.from_pretrained(location)
+    if (folder / "export.json").is_file():
+        return Source(folder.resolve().name, image_processor, export=folder)
+    model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
+    return Source(folder.resolve().name if folder.is_dir() else name, image_processor, model.eval())
+
+
+def _segformer_config(name: str, num_labels: int) -> SegformerConfig:
+    depths, hidden_sizes, decoder_hidden_size = _SEGFORMERS[name]
+    return SegformerConfig(
+        depths=list(depths),
+        hidden_sizes=list(hidden_sizes),
+        decoder_hidden_size=decoder_hidden_size,
+        num_labels=num_labels,
+    )

@@ -1,0 +1,32 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What a report needs to be repeated: versions, and the commit of the code."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+from . import __version__
+
+
+def find_versions(*packages: str) -> dict[str, str]:
+    """Versions of Python, this package and those of the named ones that are installed."""
+    versions = {"python": platform.python_version(), "cgrseg_hf": __version__}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def find_git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, with "-dirty" where it was changed; None without one."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
