@@ -359,11 +359,11 @@ def check_override_names(config_class: type[PreTrainedConfig], overrides: dict) 
     known |= {"num_labels", "model_type", "out_features", "out_indices", "output_attentions", "attn_implementation"}
     for name in sorted(overrides.keys() - known):
         if config_class.model_type == CGRSegConfig.model_type and name in EfficientFormerV2Config.__dataclass_fields__:
-            hint = f"it is a field of the backbone: pass backbone_config={{{name!r}: {overrides[name]!r}}}"
+            hint = f"it is a field of the backbone: pass backbone_config={{{name!r}: {overrides[name]!r}}}."
         else:
             close = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the fields are {', '.join(sorted(known))}"
-        raise ValueError(f"{config_class.__name__} has no field {name}={overrides[name]!r}; {hint}.")
+            hint = f"did you mean {close[0]!r}?" if close else f"the fields are {', '.join(sorted(known))}."
+        raise ValueError(f"{config_class.__name__} has no field {name}={overrides[name]!r}; {hint}")
 
 
 # The paper's sizes, and "xs" on the smallest backbone of EfficientFormerV2.

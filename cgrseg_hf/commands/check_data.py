@@ -8,6 +8,7 @@ import typer
 
 from .data_options import (
     AnnotationColumnOption,
+    ClassNamesOption,
     DatasetOption,
     ImageColumnOption,
     LabelIdsOption,
@@ -22,6 +23,7 @@ def check_data(
     reduce_labels: ReduceLabelsOption = None,
     image_column: ImageColumnOption = None,
     annotation_column: AnnotationColumnOption = None,
+    class_names: ClassNamesOption = None,
     split: Annotated[
         list[str] | None,
         typer.Option(help="Split to look through; may be repeated. By default train and validation, where they exist."),
@@ -34,7 +36,7 @@ def check_data(
 
     Exits with 1 if anything is found that training would stumble over or learn wrongly.
     """
-    from ..data import SplitNotFoundError, load_data
+    from ..data import SplitNotFoundError, load_data, read_class_names
     from ..data import check_data as check_split
 
     splits, missing = {}, []
@@ -48,6 +50,7 @@ def check_data(
                 annotation_column=annotation_column,
                 label_ids=label_ids,
                 reduce_labels=reduce_labels,
+                id2label=None if class_names is None else read_class_names(class_names),
             )
         except SplitNotFoundError as error:
             missing.append(error)

@@ -19,6 +19,14 @@ ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the image
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
 
 
+ClassNamesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="File of the classes' names: id2label.json, or text with one a line.", show_default="beside the data"
+    ),
+]
+
+
 def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
     """Numbers with commas, spaces or × between them, as an option gives them."""
     try:

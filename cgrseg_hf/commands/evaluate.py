@@ -10,6 +10,7 @@ import typer
 from ..pretrained import DEFAULT_MODEL
 from .data_options import (
     AnnotationColumnOption,
+    ClassNamesOption,
     DatasetOption,
     ImageColumnOption,
     LabelIdsOption,
@@ -33,9 +34,7 @@ def evaluate(
     reduce_labels: ReduceLabelsOption = None,
     image_column: ImageColumnOption = None,
     annotation_column: AnnotationColumnOption = None,
-    class_names: Annotated[
-        str | None, typer.Option(help="File of the classes' names; by default the data set's, or else the model's.")
-    ] = None,
+    class_names: ClassNamesOption = None,
     streaming: Annotated[bool, typer.Option("--streaming", help="Read row by row, without a download first.")] = False,
     protocol: Annotated[
         Literal["default", "reference"],
@@ -119,6 +118,7 @@ def evaluate(
     if accelerator.is_main_process:
         for line in (
             f"Data: {loaded.description}",
+            *(f"Warning: {message}" for message in loaded.left_out),
             f"Ids: {loaded.label_mapping.describe()}",
             f"Protocol: {how.describe()}",
             *_compare_names(network.config.id2label, loaded.id2label),

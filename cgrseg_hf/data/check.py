@@ -14,7 +14,7 @@ import numpy as np
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
-from .label_mapping import LabelMapping
+from .label_mapping import OFF_BY_ONE_REMEDY, LabelMapping
 from .loading import (
     SegmentationData,
     check_mode,
@@ -120,10 +120,11 @@ class DataCheck:
 
     def __str__(self) -> str:
         width = max(len(count.name) for count in (*self.classes.values(), self.ignored))
+        pairs = "1 pair" if self.num_pairs == 1 else f"{self.num_pairs} pairs"
         lines = [
             self.description,
             f"Raw ids → train ids: {self.label_ids}",
-            f"{self.num_pairs} pairs looked at{'' if self.is_complete else ', not all'}.",
+            f"{pairs} looked at{'' if self.is_complete else ', not all'}.",
             "",
             f" id  {'class':<{width}}  % of pixels  images",
         ]
@@ -151,7 +152,7 @@ def check_data(
         other ([`SegmentationData`] or [`DataCheck`], *optional*):
             The training split, or what was found in it, if `data` is another one: its classes are compared.
         show_progress (`bool`, *optional*, defaults to `True`):
-            Whether to show a bar.
+            Whether to show a bar on a terminal.
     """
     if isinstance(other, SegmentationData):
         other = check_data(other, show_progress=show_progress)
@@ -160,8 +161,9 @@ def check_data(
     tally = _Tally(data.label_mapping, data.num_labels)
     total = None if isinstance(data.rows, IterableDataset) else len(data)
     total = limit if total is None or (limit is not None and limit < total) else total
-    rows = tqdm(itertools.islice(data.rows, limit), total=total, unit="pair", disable=not show_progress)
-    for inspection in _inspect_all(rows, data.label_mapping):
+    inspections = _inspect_all(itertools.islice(data.rows, limit), data.label_mapping)
+    # None shows the bar on a terminal alone.
+    for inspection in tqdm(inspections, total=total, unit="pair", disable=None if show_progress else True):
         tally.add(inspection)
     is_complete = limit is None or tally.num_pairs < limit
     if not is_complete and not isinstance(data.rows, IterableDataset):
@@ -352,7 +354,8 @@ class _Tally:
                 severity,
                 "nothing labelled",
                 f"No pixel has a class: the annotations hold {_list_ids(seen)} only, which is ignored.",
-                "Check label_ids and reduce_labels, and that these are the annotations of class ids.",
+                "Check label_ids and reduce_labels (--label-ids, --reduce-labels), and that these are the annotations "
+                "of class ids.",
             )
         elif self.counts["unlabelled image"]:
             yield Finding(
@@ -370,7 +373,7 @@ class _Tally:
                 "off by one",
                 f"Ids are lowered by one, 0 being ignored, but they run from 0 to {self.num_labels - 1} for "
                 f"{self.num_labels} classes, so that the last class never occurs.",
-                "If 0 is a class, set reduce_labels to false.",
+                "If 0 is a class, set reduce_labels to false (--no-reduce-labels).",
             )
 
     @property
@@ -379,13 +382,13 @@ class _Tally:
 
     def _describe_unknown(self) -> Finding:
         files, count = self.files["unknown ids"], self.counts["unknown ids"]
-        if self.unknown == {self.num_labels} and self.label_mapping.raw_to_train.get(0) == 0:
+        if self.label_mapping.is_off_by_one(self.unknown):
             return Finding(
                 "error",
                 "off by one",
                 f"Annotations hold the id {self.num_labels}, but {self.num_labels} classes have the ids 0 to "
                 f"{self.num_labels - 1}: ids are probably counted from 1, and 0 stands for unlabelled.",
-                "Set reduce_labels, or give the names of all classes.",
+                OFF_BY_ONE_REMEDY,
                 files,
                 count,
             )
@@ -394,17 +397,23 @@ class _Tally:
             "unknown ids",
             f"Annotations hold ids that no class has: {_list_ids(self.unknown)}. Known are "
             f"{self.label_mapping.describe()}.",
-            "Choose how ids are read by label_ids or reduce_labels, give the names of all classes, or write the "
-            "annotations anew; they may be shades of colours, not ids.",
+            "Choose how ids are read by label_ids or reduce_labels (--label-ids, --reduce-labels), give the names of "
+            "all classes (--class-names), or write the annotations anew; they may be shades of colours, not ids.",
             files,
             count,
         )
 
     def _find_absent_classes(self, counts: dict[int, ClassCount], other: DataCheck | None) -> Iterator[Finding]:
+        """Classes that do not occur, where all annotations could be read as ids."""
+        others = [] if other is None else [finding.kind for finding in other.findings]
+        if "colours for ids" in (*others, *(kind for kind, count in self.counts.items() if count)):
+            return
         if other is None:
             absent = [count.name for count in counts.values() if not count.images]
-            message = "never occur in the pairs looked at."
-            remedy = "They cannot be learned from these: leave them out of the names, or add images."
+            if len(absent) == len(counts):
+                return  # another finding says why
+            message = "never occur{s} in the pairs looked at."
+            remedy = "What does not occur cannot be learned: add images, or number the ids anew without."
             kind = "absent classes"
         else:
             absent = [
@@ -412,13 +421,13 @@ class _Tally:
                 for train_id, count in counts.items()
                 if count.images and not (train_id in other.classes and other.classes[train_id].images)
             ]
-            message = "occur here, but not in the training pairs looked at."
-            remedy = "Their IoU will be 0 unless a pretrained model knows them: move images of theirs to train."
+            message = "occur{s} here, but not in the training pairs looked at."
+            remedy = "Their IoU will be 0 unless a pretrained model knows them: move some of their images to train."
             kind = "absent from train"
         if absent:
             more = ", …" if len(absent) > _NUM_NAMED_CLASSES else ""
             named = f"{len(absent)} of {len(counts)} classes ({', '.join(absent[:_NUM_NAMED_CLASSES])}{more})"
-            yield Finding("warning", kind, f"{named} {message}", remedy)
+            yield Finding("warning", kind, f"{named} {message.format(s='s' if len(absent) == 1 else '')}", remedy)
 
 
 def _list_ids(ids: set[int]) -> str:

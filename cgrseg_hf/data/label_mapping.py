@@ -1,7 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """From the ids in annotation files to the ids that a model is trained on: the one place where ids are mapped."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,10 @@ import numpy as np
 # What annotation files commonly hold where nothing was labelled.
 _USUAL_IGNORED_ID = 255
 _LONGEST_DESCRIPTION = 16
+OFF_BY_ONE_REMEDY = (
+    "Set reduce_labels (--reduce-labels), name a known data set and its convention (such as --dataset camvid "
+    "--label-ids void-first), or give the names of all classes."
+)
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,15 @@ class LabelMapping:
         if not self._is_known.take(places).all():
             unknown = self.find_unknown(np.unique(raw))
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+            if self.is_off_by_one(unknown):
+                raise ValueError(
+                    f"{name} holds the id {unknown[0]}. Known are {self.describe()}: ids are probably counted from 1, "
+                    f"and 0 stands for unlabelled. {OFF_BY_ONE_REMEDY} check-data looks through all files."
+                )
             raise ValueError(
                 f"{name} holds ids that no class has: {unknown[:10]}{more}. Known are {self.describe()}. Check the "
-                "number of class names, choose how ids are read by label_ids or reduce_labels, or write the file anew "
-                "with known ids; check-data looks through all files."
+                "number of class names, choose how ids are read by label_ids or reduce_labels (--label-ids, "
+                "--reduce-labels), or write the file anew with known ids; check-data looks through all files."
             )
         return self._train.take(places)
 
@@ -105,6 +114,11 @@ class LabelMapping:
         """Those of the raw ids that have no train id, in their order."""
         raw_ids = np.asarray(raw_ids)
         return raw_ids[~self._is_known.take(self._places(raw_ids))].astype(int).tolist()
+
+    def is_off_by_one(self, unknown: Collection[int]) -> bool:
+        """Whether the unknown ids of annotations are the one that follows the last class, so that 0 may be none."""
+        num_labels = max((train for train in self.raw_to_train.values() if train != self.ignore_index), default=-1) + 1
+        return set(unknown) == {num_labels} and self.raw_to_train.get(0) == 0
 
     def describe(self) -> str:
         """What becomes of which raw ids, such as "0 → ignored, 1–150 → 0–149"."""

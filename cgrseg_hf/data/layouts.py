@@ -244,8 +244,8 @@ def _describe_failure(folders: _Folders, images: dict, annotations: dict, label_
     suffixes = sorted({file.suffix for file in folders.annotations.rglob("*") if file.is_file()})
     if not set(suffixes).isdisjoint(ANNOTATION_SUFFIXES):
         return (
-            f"{message}: by their names, the annotations hold other ids than label_ids={label_ids!r} says. Leave it at "
-            "'auto'."
+            f"{message}: by their names, the annotations hold other ids than label_ids={label_ids!r} says. Leave "
+            "label_ids (--label-ids) at 'auto'."
         )
     return (
         f"{message}: annotations are pictures of class ids without loss ({', '.join(ANNOTATION_SUFFIXES)}), but there "

@@ -148,7 +148,7 @@ def load_data(
     A folder may be laid out as `train/images` and `train/annotations` (or `masks`, `labels`) or the other way round,
     as ADE20K, COCO-Stuff, Pascal Context, VOC or Cityscapes are, without splits as `images` and `annotations`, or be a
     folder of pictures with `metadata.jsonl`, of parquet files or of `save_to_disk`. Pairs are sorted by name. Images
-    and annotations without a counterpart are left out with a warning.
+    and annotations without a counterpart are left out, and named by `left_out` of what is returned.
 
     Args:
         source (`str` or `Path`, *optional*):
@@ -199,7 +199,7 @@ def load_data(
         rows, layout = select_pairs(table, image_column, annotation_column, streaming, str(source)), table.layout
     convention = None if description is None or label_ids != "auto" else _look_at_name(rows)
     for message in left_out:
-        logger.warning("%s", message)
+        logger.info("%s", message)
 
     names = _find_names(source, folder, description, id2label, default_id2label)
     count = "streamed" if isinstance(rows, IterableDataset) else f"{len(rows)} pairs"
@@ -316,7 +316,8 @@ def _open_folder(
         )
     if image_column or annotation_column:
         raise ValueError(
-            f"{folder} has files ({pairs.layout}), not columns: leave out image_column and annotation_column."
+            f"{folder} has files ({pairs.layout}), not columns: leave out image_column and annotation_column "
+            "(--image-column, --annotation-column)."
         )
     files = {"image": [str(file) for file in pairs.images], "annotation": [str(file) for file in pairs.annotations]}
     rows = Dataset.from_dict(files, features=undecoded_features())
@@ -336,17 +337,19 @@ def _check_label_ids(description: DatasetDescription | None, label_ids: str, red
         return
     if reduce_labels is not None:
         raise ValueError(
-            f"label_ids={label_ids!r} and reduce_labels={reduce_labels} both say how ids are read: give one of them."
+            f"label_ids={label_ids!r} (--label-ids) and reduce_labels={reduce_labels} (--reduce-labels) both say "
+            "how ids are read: give one of them."
         )
     if description is None:
         raise ValueError(
-            f"label_ids={label_ids!r} is a convention of a known data set: name it by dataset, or use reduce_labels."
+            f"label_ids={label_ids!r} (--label-ids) is a convention of a known data set: name it by dataset "
+            "(--dataset), or use reduce_labels (--reduce-labels)."
         )
     if label_ids not in description.label_mappings:
         known = ", ".join(["auto", *description.label_mappings])
         close = difflib.get_close_matches(label_ids, description.label_mappings, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{description.name} has no label_ids {label_ids!r}.{hint} Known are {known}.")
+        raise ValueError(f"{description.name} has no label_ids (--label-ids) {label_ids!r}.{hint} Known are {known}.")
 
 
 def _choose_label_mapping(
@@ -385,8 +388,8 @@ def _find_names(
         names = _check_names(id2label, "id2label")
         if description is not None and len(names) != len(description.id2label):
             raise ValueError(
-                f"id2label has {len(names)} classes, but {description.name} {len(description.id2label)}: leave out "
-                "id2label, or dataset for classes of your own."
+                f"id2label (--class-names) has {len(names)} classes, but {description.name} "
+                f"{len(description.id2label)}: leave it out, or leave out dataset (--dataset) for classes of your own."
             )
         return names
     if description is not None:
@@ -398,8 +401,8 @@ def _find_names(
     if default_id2label is not None:
         return _check_names(default_id2label, "default_id2label")
     raise ValueError(
-        f"The names of the classes in {source} are not known. Name the data set if it is a known one (dataset), give "
-        "id2label, or put a file id2label.json, such as "
+        f"The names of the classes in {source} are not known. Name the data set if it is a known one (dataset, "
+        "--dataset), give id2label (a file by --class-names), or put a file id2label.json, such as "
         '{"0": "road", "1": "sky"}, or classes.txt, one name a line, beside the data.'
     )
 
@@ -443,7 +446,7 @@ def _check_names(names: Any, origin: str) -> dict[int, str]:
         raise ValueError(
             f"{origin} names {len(by_id)} classes, but their ids do not run from 0 on without gaps (missing: "
             f"{missing}): name the train ids. Where 0 stands for unlabelled in the files, leave it out, number the "
-            "others from 0 and set reduce_labels."
+            "others from 0 and set reduce_labels (--reduce-labels)."
         )
     return {train: by_id[train] for train in sorted(by_id)}
 

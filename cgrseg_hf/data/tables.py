@@ -23,6 +23,7 @@ from datasets import (
 )
 from datasets.exceptions import DatasetNotFoundError
 from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
 
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
 
@@ -172,6 +173,8 @@ def open_picture(value: dict[str, Any]) -> PILImage.Image:
             picture = PILImage.open(io.BytesIO(Path(value["path"]).read_bytes()))
         picture.load()
         picture.getexif()  # broken EXIF shows here and not where the picture is turned
+    except UnidentifiedImageError as error:  # whose words name the buffer, not the file
+        raise OSError("it is no picture, or one of an unknown format") from error
     except OSError:
         raise
     except Exception as error:  # Pillow's plugins raise all sorts over broken files
@@ -328,12 +331,14 @@ def _describe_columns(features: Features, source: str, argument: str | None = No
     if argument is None:
         return (
             f"It is unclear which columns of {source} hold the images and which the annotations, pictures of one "
-            f"channel: name them by image_column and annotation_column. There are {listed}."
+            f"channel: name them by image_column and annotation_column (--image-column, --annotation-column). "
+            f"There are {listed}."
         )
     close = difflib.get_close_matches(column, features, n=1)
     hint = f" Did you mean {close[0]!r}?" if close and close[0] != column else ""
     problem = "holds no pictures" if column in features else "does not exist"
-    return f"{argument}={column!r}: this column of {source} {problem}.{hint} There are {listed}."
+    option = f"--{argument.replace('_', '-')}"
+    return f"{argument}={column!r} ({option}): this column of {source} {problem}.{hint} There are {listed}."
 
 
 def _describe_feature(feature: Any) -> str:

@@ -271,7 +271,8 @@ def _check_arguments(
     if num_labels != data.num_labels:
         raise ValueError(
             f"The model has {num_labels} classes, but the data {data.num_labels}: evaluate on the data set that the "
-            "model was trained on, or check how its ids are mapped (label_ids, reduce_labels, id2label)."
+            "model was trained on, or check how its ids are mapped (--label-ids, --reduce-labels) and which names it "
+            "has (--class-names)."
         )
     if num_processes > 1 and reduce is None:
         raise ValueError(

@@ -337,7 +337,7 @@ def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppe
     return TrainingStoppedError(
         f"{problem}, at step {run.step} or just before. The images of this process were {', '.join(names)}. "
         + (f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint yet.")
-        + " If the images are sound, lower learning_rate, set max_grad_norm, or use precision no or bf16."
+        + " If the images are sound, lower --learning-rate, set --max-grad-norm, or use --precision no or bf16."
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
@@ -181,7 +180,9 @@ class TrainingRun:
         state = checkpoints.load_state(checkpoint)
         self.step, self.best_mean_iou = state["step"], state["best_mean_iou"]
         self.evaluated_step = state["evaluated_step"]
-        self.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        # By transformers, which writes weights of some models under other names than they have in memory.
+        saved = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
+        self.model.load_state_dict(saved.state_dict())
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"]:

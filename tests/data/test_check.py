@@ -2,6 +2,8 @@
 """What is found in data before training, and that whatever is wrong with one pair leaves the others looked at."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def test_classes_are_counted(two_class_folder, write_annotation, streaming):
 def test_limit(two_class_folder):
     assert [check_folder(two_class_folder, limit=limit).num_pairs for limit in (1, 3, 9)] == [1, 3, 3]
     assert [check_folder(two_class_folder, limit=limit).is_complete for limit in (1, 3, 9)] == [False, True, True]
-    assert "1 pairs looked at, not all" in str(check_folder(two_class_folder, limit=1))
+    assert "1 pair looked at, not all" in str(check_folder(two_class_folder, limit=1))
     with pytest.raises(ValueError, match="limit=0"):
         check_folder(two_class_folder, limit=0)
 
@@ -105,7 +107,10 @@ def test_only_the_first_files_are_named(two_class_folder, write_pair):
 def test_ids_counted_from_1(two_class_folder):
     write_annotations(two_class_folder, 0, 1, 2)
     (finding,) = check_folder(two_class_folder).errors
-    assert finding.kind == "off by one" and "Set reduce_labels" in finding.remedy
+    assert finding.kind == "off by one" and "Set reduce_labels (--reduce-labels)" in finding.remedy
+    with pytest.raises(ValueError, match=r"counted from 1.*--label-ids void-first"):
+        data = load_data(two_class_folder, "train")
+        data.read(data.rows[0])
     assert not check_folder(two_class_folder, reduce_labels=True).findings
 
 
@@ -129,6 +134,20 @@ def test_everything_ignored(two_class_folder):
     assert ("error", "nothing labelled") in kinds_of(check_folder(two_class_folder, reduce_labels=True))
 
 
+def test_colours_say_nothing_about_classes(two_class_folder, write_image):
+    for name in "abc":
+        write_image(two_class_folder / "train" / "annotations" / f"{name}.png")
+    check = check_folder(two_class_folder)
+    assert kinds_of(check) == {("error", "colours for ids")}
+    assert not check_folder(two_class_folder, "val", check).findings
+
+
+def test_a_file_that_is_no_picture_is_described_in_words(two_class_folder):
+    (two_class_folder / "train" / "images" / "a.jpg").write_bytes(b"words")
+    (finding,) = check_folder(two_class_folder).errors
+    assert "a.jpg (it is no picture, or one of an unknown format)" in str(finding)
+
+
 def test_wide_ids_are_counted(two_class_folder):
     write_annotations(two_class_folder, 1, 60000, dtype=np.uint16)
     check = check_folder(two_class_folder)
@@ -140,7 +159,7 @@ def test_absent_classes(two_class_folder, write_annotation):
     write_annotations(two_class_folder, 0)
     train = check_folder(two_class_folder)
     assert kinds_of(train) == {("warning", "absent classes")}
-    assert "1 of 2 classes (sky) never occur" in train.warnings[0].message
+    assert "1 of 2 classes (sky) never occurs in" in train.warnings[0].message
     for other in (train, load_data(two_class_folder, "train")):
         check = check_folder(two_class_folder, "val", other)
         assert kinds_of(check) == {("warning", "absent from train")}
@@ -177,14 +196,30 @@ def test_command_reports_both_splits(two_class_folder):
     result = run_command(two_class_folder)
     assert result.exit_code == 0, result.output
     assert "train: " in result.stdout and "validation: " in result.stdout
-    assert "3 pairs looked at." in result.stdout and "1 pairs looked at." in result.stdout
+    assert "3 pairs looked at." in result.stdout and "1 pair looked at." in result.stdout
 
 
 def test_command_compares_validation_with_train(two_class_folder):
     write_annotations(two_class_folder, 0)
     result = run_command(two_class_folder)
     assert result.exit_code == 0
-    assert "(sky) occur here, but not in the training pairs" in result.stdout
+    assert "(sky) occurs here, but not in the training pairs" in result.stdout
+
+
+def test_command_says_each_thing_once_and_draws_no_bar_into_a_pipe(two_class_folder):
+    (two_class_folder / "train" / "annotations" / "a.png").unlink()
+    command = [sys.executable, "-m", "cgrseg_hf", "check-data", str(two_class_folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.stdout + ended.stderr).count("has no annotation") == 1
+    assert "%|" not in ended.stderr
+
+
+def test_command_takes_class_names(two_class_folder, tmp_path):
+    (two_class_folder / "id2label.json").unlink()
+    (tmp_path / "names.txt").write_text("floor\nair\n")
+    result = run_command(two_class_folder, "--class-names", tmp_path / "names.txt")
+    assert result.exit_code == 0 and "floor" in result.stdout
+    assert run_command(two_class_folder).exit_code == 2
 
 
 def test_command_fails_on_errors(two_class_folder):

@@ -196,7 +196,7 @@ def test_files_without_a_counterpart_are_left_out_and_named(two_class_folder, wr
     write_image(two_class_folder / "train" / "images" / "lone_photo.jpg")
     write_annotation(two_class_folder / "train" / "annotations" / "lone_mask.png")
     (two_class_folder / "train" / "images" / "._a.jpg").write_bytes(b"what a Mac leaves behind")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         data = load_data(two_class_folder, "train")
     assert names_of(data) == ["a.jpg", "b.jpg", "c.jpg"]
     assert len(data.left_out) == 2
@@ -282,7 +282,7 @@ def test_reduce_labels(tmp_path, write_pair):
         ({"dataset": "ade20k", "label_ids": "rwa"}, "Did you mean 'raw'"),
         ({"dataset": "camvid", "label_ids": "segnet", "reduce_labels": True}, "both say how ids are read"),
         ({"label_ids": "raw", "id2label": TWO_NAMES}, "name it by dataset"),
-        ({"dataset": "ade20k", "id2label": TWO_NAMES}, "id2label has 2 classes, but ade20k 150"),
+        ({"dataset": "ade20k", "id2label": TWO_NAMES}, r"id2label \(--class-names\) has 2 classes, but ade20k 150"),
         ({"id2label": TWO_NAMES, "ignore_index": 1}, "ignore_index=1 is one of the 2 classes"),
         ({"dataset": "voc", "ignore_index": 0}, "ignore_index=0 is one of the 21 classes"),
         ({"id2label": TWO_NAMES, "image_column": "image"}, "not columns"),
