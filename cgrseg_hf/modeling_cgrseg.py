@@ -500,8 +500,7 @@ def crop_to_image(logits: torch.Tensor, pixel_values: torch.Tensor) -> torch.Ten
     rows, columns = ((length + LOGITS_STRIDE - 1) // LOGITS_STRIDE for length in pixel_values.shape[-2:])
     if torch.compiler.is_exporting():
         # torch.export cannot prove that a slice ends inside the tensor, and would tie the graph to multiples of 32.
-        logits = logits.index_select(-2, torch.arange(rows, device=logits.device))
-        return logits.index_select(-1, torch.arange(columns, device=logits.device))
+        return nn.functional.pad(logits, (0, columns - logits.shape[-1], 0, rows - logits.shape[-2]))
     return logits[..., :rows, :columns]
 
 

@@ -342,7 +342,7 @@ class _PositionBias(nn.Module):
 
     def forward(self, num_queries: int, num_keys: int) -> torch.Tensor:
         """The whole bias, (heads, num_queries, num_keys), kept for the next call if it is not too large."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        if _is_exported():
             return self._resize(num_queries, num_keys)
         if (num_queries, num_keys) == tuple(self.bias.shape[1:]):
             return self.bias
@@ -369,6 +369,8 @@ class _PositionBias(nn.Module):
 
     def _resize(self, num_queries: int, num_keys: int) -> torch.Tensor:
         size = (num_queries, num_keys)
+        if _is_exported():
+            return _resize_rows(_resize_rows(self.bias, num_queries).transpose(1, 2), num_keys).transpose(1, 2)
         return nn.functional.interpolate(self.bias[None], size=size, mode="bicubic", align_corners=False)[0]
 
     def _keep(self, size: tuple[int, int], bias: torch.Tensor) -> None:
@@ -387,9 +389,34 @@ def _bicubic_weights(length: int, target: int, like: torch.Tensor) -> torch.Tens
     return nn.functional.interpolate(identity[None, None], (target, length), mode="bicubic", align_corners=False)[0, 0]
 
 
+def _resize_rows(bias: torch.Tensor, target: int) -> torch.Tensor:
+    """
+    Resize (heads, rows, columns) bicubically to `target` rows.
+
+    For exported graphs alone: engines take many times longer to resize a picture of eight channels.
+    """
+    length = bias.shape[1]
+    position = (torch.arange(target, device=bias.device) + 0.5) * (length / target) - 0.5
+    before = position.floor()
+    away = position - before
+    # The cubic convolution kernel with a = -0.75 at distances below 1 and below 2, as interpolate() has it.
+    near = [(1.25 * distance - 2.25) * distance**2 + 1 for distance in (away, 1 - away)]
+    far = [((-0.75 * distance + 3.75) * distance - 6) * distance + 3 for distance in (1 + away, 2 - away)]
+    resized = 0
+    for offset, weight in zip((-1, 0, 1, 2), (far[0], *near, far[1])):
+        index = (before.long() + offset).clamp(0, length - 1)
+        resized = resized + bias.index_select(1, index) * weight.to(bias.dtype)[:, None]
+    return resized
+
+
 def _is_compiled() -> bool:
     """Whether the code is read by a compiler, an exporter or a tracer, for which it takes its plainest way."""
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or _is_exported()
+
+
+def _is_exported() -> bool:
+    """Whether the code is read for a file that other engines run, at sizes yet unknown."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def _attend(
@@ -518,10 +545,32 @@ class _PyramidContext(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         size = [(length + 1) // 2 for length in features[-1].shape[-2:]]
-        context = torch.cat([nn.functional.adaptive_avg_pool2d(feature, size) for feature in features], dim=1)
+        context = torch.cat([_pool(feature, size) for feature in features], dim=1)
         for block in self.blocks:
             context = block(context)
         return context.split(self.channels, dim=1)
+
+
+def _pool(features: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Adaptive average pooling of (batch, channels, height, width) to a size."""
+    height, width = features.shape[-2:]
+    divides = isinstance(height, int) and isinstance(width, int) and height % size[0] == width % size[1] == 0
+    if divides or not _is_exported():
+        return nn.functional.adaptive_avg_pool2d(features, size)
+    # Exported formats have no windows of unequal sizes. A plain product of matrices would compare sizes yet unknown.
+    planes = features.flatten(0, 1)
+    for length, target in ((width, size[1]), (height, size[0])):
+        weights = _pooling_weights(length, target, features)
+        planes = torch.bmm(planes, weights.expand(planes.shape[0], -1, -1)).transpose(1, 2)
+    return planes.unflatten(0, features.shape[:2])
+
+
+def _pooling_weights(length: int, target: int, like: torch.Tensor) -> torch.Tensor:
+    """The matrix (length, target) of adaptive average pooling along one axis."""
+    window = torch.arange(target, device=like.device)
+    position = torch.arange(length, device=like.device)[:, None]
+    start, end = window * length // target, ((window + 1) * length + target - 1) // target
+    return ((position >= start) & (position < end)).to(like.dtype) / (end - start)
 
 
 class _CalibrationModule(nn.Module):
