@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import SegformerConfig
 
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.training import checkpoints, train
@@ -188,3 +189,16 @@ for step in range(1, 10**6):
             checkpoints.restore_random_state(checkpoint, 0)
         checkpoints.recover_folder(tmp_path / "best")
         assert load_file(tmp_path / "best" / "model.safetensors")["weight"].min() >= 1
+
+
+def test_another_model_goes_on(tiny_training, tmp_path):
+    """Also one whose weights transformers writes under other names than they have in memory."""
+    SegformerConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], decoder_hidden_size=8).save_pretrained(
+        tmp_path / "segformer"
+    )
+    config = tiny_training.replace(model=str(tmp_path / "segformer"), max_steps=4, save_steps=2)
+    expected = load_file(train(config).model / "model.safetensors")
+    shutil.rmtree(tmp_path / "run/last")
+    shutil.rmtree(tmp_path / "run/checkpoints/step-00000004")
+    resumed = train(config, resume=True)
+    assert_same_weights(load_file(resumed.model / "model.safetensors"), expected)
