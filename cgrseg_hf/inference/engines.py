@@ -118,10 +118,8 @@ class _Network(torch.nn.Module):
 
 
 def _make_network(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> _Network:
-    if hasattr(model, "optimize_for_inference"):
-        model = model.optimize_for_inference()
-    else:
-        model = copy.deepcopy(model)  # the caller's stays on its device, in its type and mode
+    # Another model is copied: the caller's stays on its device, in its type and mode.
+    model = model.optimize_for_inference() if hasattr(model, "optimize_for_inference") else copy.deepcopy(model)
     network = _Network(model.eval().requires_grad_(False), dtype).to(device, dtype)
     return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
 
