@@ -23,8 +23,8 @@ _SCORES_AT_ONCE = 2**18
 
 # Choosing by cells pays from this many pixels for each position on, and while a class to choose from costs less, at
 # so many scores besides those of its pixels, than all classes everywhere.
-_LEAST_ENLARGEMENT = 6
-_SCORES_PER_CANDIDATE = 96
+_LEAST_ENLARGEMENT = 12
+_SCORES_PER_CANDIDATE = 192
 
 # Cells that have up to so many classes to choose from are computed together.
 _CANDIDATE_COUNTS = sorted([2**power for power in range(1, 31)] + [3 * 2**power for power in range(30)])
@@ -143,16 +143,25 @@ def classify_by_class(
     Returns:
         `torch.Tensor` of shape `(target_height, target_width)`, on the device of the logits.
     """
-    label_map = highest = None
+    labels = highest = None
     for class_id, of_class in enumerate(logits):
         scores = resize(of_class[None, None].float())[0, 0]
         scores = scores.nan_to_num(torch.inf, torch.inf, -torch.inf)  # for argmax too, NaN is the highest
         if highest is None:
-            label_map, highest = torch.zeros_like(scores, dtype=dtype), scores
+            labels, highest = torch.zeros_like(scores), scores
         else:
-            label_map.masked_fill_(scores > highest, class_id)
-            torch.maximum(highest, scores, out=highest)
-    return label_map
+            _take_if_higher(scores, class_id, labels, highest)
+    return labels.to(dtype)
+
+
+def _take_if_higher(
+    scores: torch.Tensor, class_id: int | torch.Tensor, labels: torch.Tensor, highest: torch.Tensor
+) -> None:
+    """Write a class and its scores where they are higher than those of the classes before it, whose ids are lower."""
+    # Arithmetic in float32 is several times as fast as masks, which PyTorch does not vectorise on CPUs.
+    lead = (scores - highest).nan_to_num_(0)  # two infinite scores are equal
+    torch.maximum(labels, lead.sign_().mul_(class_id), out=labels)
+    torch.maximum(highest, scores, out=highest)
 
 
 def _crop_to_image(
@@ -185,14 +194,15 @@ def _classify_by_cell(
     label_map = best.to(dtype).index_select(1, columns.first).index_select(0, rows.first)
 
     by_position = logits.flatten(1).T.contiguous()  # (positions, num_labels)
+    undecided = _find_undecided(best, rows, columns)
     limit = num_labels * label_map.numel() // (_SCORES_PER_CANDIDATE + 2 * rows.longest * columns.longest)
-    for cells in _find_undecided(best, rows, columns).split(max(_LOGITS_AT_ONCE // num_labels, 1)):
-        row, column = cells.unbind(1)
+    parts = max(-(-len(undecided) * num_labels // _LOGITS_AT_ONCE), 1)
+    for part in range(parts):  # each from all over the picture, so that the first says whether it is worth while
+        row, column = undecided[part::parts].unbind(1)
         corners = [y * width + x for y in rows.corners[:, row] for x in columns.corners[:, column]]
-        candidates = _find_candidates(by_position, best, torch.stack(corners), limit)
+        candidates = _find_candidates(by_position, best, torch.stack(corners), limit // parts)
         if candidates is None:
             return None
-        limit -= len(candidates.class_id)
         _classify_cells(row, column, candidates, rows, columns, label_map)
     return label_map
 
@@ -292,7 +302,7 @@ def _classify_cells(
     """Write the best candidate of each pixel of the cells into the label map."""
     device, width = label_map.device, label_map.shape[1]
     start = candidates.count.cumsum(0) - candidates.count
-    class_ids = candidates.class_id.to(label_map.dtype)
+    class_ids = candidates.class_id.float()
     down = torch.arange(rows.longest, device=device)[:, None]
     across = torch.arange(columns.longest, device=device)[:, None]
     group = torch.searchsorted(torch.tensor(_CANDIDATE_COUNTS, device=device), candidates.count)
@@ -311,14 +321,8 @@ def _classify_cells(
             above_weight, below_weight = rows.weights[:, y].unsqueeze(2)
             # (count, pixels down, pixels across, cells)
             scores = torch.addcmul(above[:, None] * above_weight, below[:, None], below_weight)
-            labels = _take_best(scores, class_ids.index_select(0, chosen).view(count, len(cells)))
-            label_map.view(-1).scatter_(0, (y[:, None] * width + x).flatten(), labels.flatten())
-
-
-def _take_best(scores: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
-    """Of (candidates, rows, columns, cells), the first class with the highest score: (rows, columns, cells)."""
-    highest, labels = scores[0], class_ids[0].expand(scores.shape[1:])
-    for score, class_id in zip(scores[1:], class_ids[1:]):
-        labels = torch.where(score > highest, class_id, labels)
-        highest = torch.maximum(score, highest)
-    return labels
+            ids = class_ids.index_select(0, chosen).view(count, len(cells))
+            labels, highest = ids[0].expand(scores.shape[1:]).clone(), scores[0]
+            for rank in range(1, count):
+                _take_if_higher(scores[rank], ids[rank], labels, highest)
+            label_map.view(-1).scatter_(0, (y[:, None] * width + x).flatten(), labels.flatten().to(label_map.dtype))
