@@ -9,7 +9,7 @@ The model knows street scenes: 11 classes, learned from 367 images. It takes any
 import argparse
 from pathlib import Path
 
-from cgrseg_hf.inference import Segmenter
+from cgrseg_hf.inference import Segmenter, UnreadablePictureError
 
 PHOTO = Path(__file__).parents[1] / "tests" / "fixtures" / "photos" / "images" / "000000015517.jpg"
 
@@ -21,7 +21,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder for the result")
     arguments = parser.parse_args()
 
-    segmentation = Segmenter.from_pretrained(engine="torch")(arguments.photo)  # PyTorch is what is always installed
+    if not arguments.photo.is_file():
+        parser.error(f"There is no photo {arguments.photo}.")
+    segmenter = Segmenter.from_pretrained(engine="torch")  # PyTorch is what is always installed
+    try:
+        segmentation = segmenter(arguments.photo)
+    except UnreadablePictureError as error:
+        parser.error(str(error))
     arguments.output.mkdir(parents=True, exist_ok=True)
     overlay = arguments.output / "overlay.png"
     segmentation.overlay().save(overlay)

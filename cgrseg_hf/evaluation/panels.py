@@ -125,7 +125,11 @@ def draw_confusion_matrix(matrix: np.ndarray, id2label: Mapping[int, str]) -> Im
     margin = int(max(font.getlength(name) for name in names)) + 2 * _GAP
     header = margin + 3 * _LINE
     side = cell * num_labels
-    canvas = Image.new("RGB", (max(margin + side + _GAP, 460), header + side + 3 * _LINE), "white")
+    caption = ImageFont.load_default(size=14)
+    title = "Rows: truth. Columns: prediction. Share of the true class's pixels."
+    scale = _draw_scale(caption)
+    width = max(margin + side, _GAP + int(caption.getlength(title)) + 1, _GAP + scale.width) + _GAP
+    canvas = Image.new("RGB", (width, header + side + 3 * _LINE), "white")
     draw = ImageDraw.Draw(canvas)
 
     pixels = matrix.sum(axis=1, keepdims=True)
@@ -134,13 +138,11 @@ def draw_confusion_matrix(matrix: np.ndarray, id2label: Mapping[int, str]) -> Im
     picture = Image.fromarray(shades).resize((side, side), Image.Resampling.NEAREST)
     canvas.paste(picture, (margin, header))
 
-    caption = ImageFont.load_default(size=14)
-    title = "Rows: truth. Columns: prediction. Share of the true class's pixels."
     draw.text((_GAP, _GAP), title, fill="black", font=caption)
     _draw_names(canvas, draw, names, font, cell, (margin, header))
     if cell >= 30:
         _draw_percentages(draw, shares, pixels[:, 0], cell, (margin, header))
-    _draw_scale(draw, caption, (_GAP, header + side + _LINE // 2))
+    canvas.paste(scale, (_GAP, header + side + _LINE // 2))
     return canvas
 
 
@@ -235,15 +237,19 @@ def _draw_percentages(
         draw.text(center, f"{share:.0%}", fill="white" if share > 0.2 else "black", font=font, anchor="mm")
 
 
-def _draw_scale(draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont, corner: tuple[int, int]) -> None:
-    x, y = corner
-    for share in _SCALE:
-        color = tuple(int(value) for value in _shade(np.array(share)))
-        draw.rectangle((x, y, x + _LINE, y + _LINE - 4), fill=color, outline="black")
-        draw.text((x + _LINE + 4, y + _LINE / 2 - 2), f"{share:.0%}", fill="black", font=font, anchor="lm")
-        x += _LINE + 50
-    draw.rectangle((x, y, x + _LINE, y + _LINE - 4), fill=(225, 225, 225), outline="black")
-    draw.text((x + _LINE + 4, y + _LINE / 2 - 2), "no such pixels", fill="black", font=font, anchor="lm")
+def _draw_scale(font: ImageFont.ImageFont) -> Image.Image:
+    """What the shades mean, side by side."""
+    entries = [(f"{share:.0%}", tuple(int(value) for value in _shade(np.array(share)))) for share in _SCALE]
+    entries.append(("no such pixels", (225, 225, 225)))
+    lengths = [_LINE + 4 + int(font.getlength(text)) + 1 for text, _ in entries]
+    scale = Image.new("RGB", (sum(lengths) + 2 * _GAP * (len(entries) - 1), _LINE), "white")
+    draw = ImageDraw.Draw(scale)
+    x = 0
+    for (text, color), length in zip(entries, lengths):
+        draw.rectangle((x, 0, x + _LINE, _LINE - 4), fill=color, outline="black")
+        draw.text((x + _LINE + 4, _LINE / 2 - 2), text, fill="black", font=font, anchor="lm")
+        x += length + 2 * _GAP
+    return scale
 
 
 def _shorten(name: str, length: int = 24) -> str:

@@ -47,8 +47,8 @@ def make_model(
         if config.backbone_weights is None:
             say(
                 "No backbone_weights (--backbone-weights): training starts from random weights. The paper's figures "
-                "rest on a backbone trained on ImageNet; without it expect a mean IoU many points lower, the more so the "
-                "smaller the data."
+                "rest on a backbone trained on ImageNet; without it expect a mean IoU many points lower, the more so "
+                "the smaller the data."
             )
     else:
         settings["id2label"] = dict(id2label)
