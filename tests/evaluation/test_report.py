@@ -105,7 +105,7 @@ def test_colors():
     assert colored[0, 0].tolist() == [1, 2, 3] and colored[0, 1].tolist() != [1, 2, 3]
 
 
-@pytest.mark.parametrize("num_labels", [1, 2, 11, 171])
+@pytest.mark.parametrize("num_labels", [1, 2, 6, 11, 171])
 def test_confusion_matrix(num_labels: int):
     matrix = np.diag(np.arange(num_labels)) * 100
     names = {class_id: f"class number {class_id}" for class_id in range(num_labels)}
@@ -113,6 +113,8 @@ def test_confusion_matrix(num_labels: int):
     cell = 56 if num_labels <= 11 else 11
     assert num_labels * cell < picture.width < num_labels * cell + 480
     assert num_labels * cell < picture.height < num_labels * cell + 300
+    margin = np.asarray(picture)[:, -4:]
+    assert (margin == 255).all()  # nothing is cut at the right
 
 
 def test_table(result):
