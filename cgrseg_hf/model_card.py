@@ -29,6 +29,7 @@ class CardFacts:
         limits (`Sequence[str]`): What it does not do, and what was not tried.
         training (`str`): How it was trained: data, machine, duration.
         command (`str`): The command that made it.
+        evaluation (`str`): The command that scores it.
         comparison (`str`): A paragraph, perhaps with a table, that sets it beside other models.
     """
 
@@ -40,11 +41,18 @@ class CardFacts:
     uses: str
     training: str
     command: str
+    evaluation: str = ""
     limits: Sequence[str] = field(default_factory=tuple)
     comparison: str = ""
 
 
-def make_model_card(facts: CardFacts, report: Mapping[str, Any], log: Sequence[Mapping[str, Any]]) -> ModelCard:
+def make_model_card(
+    facts: CardFacts,
+    report: Mapping[str, Any],
+    log: Sequence[Mapping[str, Any]],
+    num_parameters: int,
+    size: Mapping[str, int],
+) -> ModelCard:
     """
     A card of a trained model.
 
@@ -52,6 +60,8 @@ def make_model_card(facts: CardFacts, report: Mapping[str, Any], log: Sequence[M
         facts ([`CardFacts`]): What is said in words.
         report (`Mapping`): The content of `report.json`, from an evaluation of this model.
         log (`Sequence[Mapping]`): The entries of the run's `log.jsonl`.
+        num_parameters (`int`): Of the model.
+        size (`Mapping[str, int]`): What the image processor resizes photos to, in pixels.
 
     Returns:
         `ModelCard`: with metadata that the Hub reads.
@@ -88,7 +98,19 @@ def make_model_card(facts: CardFacts, report: Mapping[str, Any], log: Sequence[M
         versions=report["versions"],
         curve=thin_out([entry for entry in log if "mean_iou" in entry], _CURVE_ROWS),
         losses=losses_by_step(log),
+        num_parameters=num_parameters,
+        size=_describe_size(size),
     )
+
+
+def _describe_size(size: Mapping[str, int]) -> str:
+    lengths = {name: length for name, length in dict(size).items() if length}
+    if "height" in lengths:
+        return f"{lengths['height']}×{lengths['width']} pixels (height × width)"
+    text = f"a shorter side of {lengths['shortest_edge']} pixels"
+    if "longest_edge" in lengths:
+        text += f", or less where the longer one would exceed {lengths['longest_edge']}"
+    return text
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

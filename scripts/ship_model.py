@@ -39,13 +39,13 @@ def main() -> None:
     write_model(arguments.run / "best", arguments.output)
     data = load_data(arguments.data, "validation", arguments.dataset, label_ids=arguments.label_ids)
     model = AutoModelForSemanticSegmentation.from_pretrained(arguments.output)
-    result = evaluate_model(
-        model, AutoImageProcessor.from_pretrained(arguments.output), data, num_workers=1, keep_worst=10
-    )
+    image_processor = AutoImageProcessor.from_pretrained(arguments.output)
+    result = evaluate_model(model, image_processor, data, num_workers=1, keep_worst=10)
     print(per_class_table(result))
     facts = CardFacts(**yaml.safe_load(arguments.facts.read_text(encoding="utf-8")))
     report = json.loads(write_report(result, arguments.run / "report", model=facts.name).read_text(encoding="utf-8"))
-    card = make_model_card(facts, report, read_log(arguments.run / "log.jsonl"))
+    log = read_log(arguments.run / "log.jsonl")
+    card = make_model_card(facts, report, log, model.num_parameters(), image_processor.size)
     card.save(arguments.output / "README.md")
     shutil.copy(arguments.output / "README.md", arguments.facts.with_suffix(".md"))
     size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6
