@@ -145,21 +145,30 @@ def classify_by_class(
     """
     labels = highest = None
     for class_id, of_class in enumerate(logits):
-        scores = resize(of_class[None, None].float())[0, 0]
-        scores = scores.nan_to_num(torch.inf, torch.inf, -torch.inf)  # for argmax too, NaN is the highest
+        resized = resize(of_class[None, None].float())[0, 0]
         if highest is None:
-            labels, highest = torch.zeros_like(scores), scores
-        else:
-            _take_if_higher(scores, class_id, labels, highest)
+            labels, highest, scores, lead = (torch.zeros_like(resized) for _ in range(4))
+            highest.fill_(-torch.inf)
+        # argmax takes NaN for the highest too. Written where there is memory already: new one is slow for large images.
+        torch.nan_to_num(resized, torch.inf, torch.inf, -torch.inf, out=scores)
+        _take_if_higher(scores, class_id, labels, highest, lead)
     return labels.to(dtype)
 
 
 def _take_if_higher(
-    scores: torch.Tensor, class_id: int | torch.Tensor, labels: torch.Tensor, highest: torch.Tensor
+    scores: torch.Tensor,
+    class_id: int | torch.Tensor,
+    labels: torch.Tensor,
+    highest: torch.Tensor,
+    lead: torch.Tensor | None = None,
 ) -> None:
-    """Write a class and its scores where they are higher than those of the classes before it, whose ids are lower."""
-    # Arithmetic in float32 is several times as fast as masks, which PyTorch does not vectorise on CPUs.
-    lead = (scores - highest).nan_to_num_(0)  # two infinite scores are equal
+    """
+    Write a class and its scores where they are higher than those of the classes before it, whose ids are lower.
+
+    All are float32; `lead` is memory to work in.
+    """
+    # Arithmetic is several times as fast as masks, which PyTorch does not vectorise on CPUs.
+    lead = torch.sub(scores, highest, out=lead).nan_to_num_(0)  # two infinite scores are equal
     torch.maximum(labels, lead.sign_().mul_(class_id), out=labels)
     torch.maximum(highest, scores, out=highest)
 
