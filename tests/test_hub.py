@@ -24,7 +24,7 @@ from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImagePr
 TESTS = Path(__file__).parent
 PICTURE_SIZE = (50, 37)  # width, height
 BACKBONE_FILES = {"config.json", "configuration_cgrseg.py", "model.safetensors", "modeling_efficientformerv2.py"}
-MODEL_FILES = {*BACKBONE_FILES, "modeling_cgrseg.py", "post_processing_cgrseg.py"}
+MODEL_FILES = {*BACKBONE_FILES, "modeling_cgrseg.py", "optimized_cgrseg.py", "post_processing_cgrseg.py"}
 PROCESSOR_FILES = {"image_processing_cgrseg.py", "post_processing_cgrseg.py", "preprocessor_config.json"}
 CLASSES = [
     "configuration_cgrseg.CGRSegConfig",
