@@ -1,0 +1,47 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg benchmark`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
+from cgrseg_hf.commands.main import app
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+
+
+def test_one_call_counts_times_and_writes(tiny_config, tmp_path):
+    model = tmp_path / "tiny"
+    CGRSegForSemanticSegmentation(tiny_config()).save_pretrained(model)
+    CGRSegImageProcessor().save_pretrained(model)
+    output = tmp_path / "report"
+    shown = run(
+        model, "--sizes", "32x64, 64", "--rounds", 1, "--threads", 1, "--forms", "inference", "--output", output
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "tiny, torch, inference, float32" in shown.stdout
+    report = json.loads((output / "benchmark.json").read_text(encoding="utf-8"))
+    assert [one["size"] for one in report["measurements"]] == [[32, 64], [64, 64]]
+    assert report["settings"]["models"] == [str(model)]
+
+    counted = run(model, "--against", "xs", "--rounds", 0, "--json", "--output", output)
+    assert [one["model"] for one in json.loads(counted.stdout)["counts"]] == ["tiny", "CGRSeg-XS"]
+    assert not (output / "latency.png").exists()  # the picture of the report before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--sizes", "512×"), "'512×' is neither 512 nor 512x1024"),
+        (("--batch-sizes", "one"), "not made of whole numbers"),
+        (("--photos", "no/such/folder"), "no/such/folder"),
+    ],
+)
+def test_wrong_options_are_named(arguments, message):
+    shown = run("xs", *arguments)
+    assert shown.exit_code == 2
+    assert message in shown.output.replace("\n", " ")
