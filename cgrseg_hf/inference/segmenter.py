@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ..configuration_cgrseg import SIZE_DIVISOR
 from ..post_processing_cgrseg import label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
+from ..visualization import class_colors
 from .engines import Engine, EngineName, make_engine
 from .label_map_files import check_strips_suffix, label_type, write_strips
 from .picture_rows import PictureRows, open_rows, read_reduced
@@ -364,8 +365,7 @@ class Segmenter:
                 top += len(strip)
         else:
             label_map = output
-            colors = Segmentation(label_map, self.id2label).colors
-            write_strips(output, strips(), picture.size, dtype, colors)
+            write_strips(output, strips(), picture.size, dtype, class_colors(self.id2label))
         return Segmentation(
             label_map,
             self.id2label,
