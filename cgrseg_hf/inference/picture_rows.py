@@ -47,7 +47,7 @@ class PictureRows(ABC):
 
 class ArrayRows(PictureRows):
     """
-    An array or a memory-mapped file of one.
+    An array, in memory or mapped by whoever passes it.
 
     Args:
         rows (`numpy.ndarray` of shape `(height, width, channels)`): The pixels.
@@ -60,6 +60,31 @@ class ArrayRows(PictureRows):
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See [`PictureRows`]."""
         return to_plain_values(np.array(self.rows[top:bottom]))
+
+
+class NpyRows(PictureRows):
+    """
+    A `.npy` file, mapped anew for each band: pages that stay mapped would count as memory of this process.
+
+    Args:
+        path (`str` or `os.PathLike`): The file.
+        num_channels (`int`, *optional*, defaults to 3): Channels that the model takes.
+    """
+
+    def __init__(self, path: str | os.PathLike, num_channels: int = 3):
+        self._path = path
+        self._num_channels = num_channels
+        shape = np.load(path, mmap_mode="r").shape
+        if len(shape) not in (2, 3):
+            raise ValueError(f"an array of shape {shape} is no picture")
+        self.size = self._map().shape[:2]
+
+    def _map(self) -> np.ndarray:
+        return to_rows(np.load(self._path, mmap_mode="r"), self._num_channels)
+
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        """See [`PictureRows`]."""
+        return to_plain_values(np.array(self._map()[top:bottom]))
 
 
 class TiffRows(PictureRows):
@@ -162,9 +187,7 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     if suffix in _TIFF_SUFFIXES:
         rows = _open_file(TiffRows, source)
     elif suffix == ".npy":
-        array = _open_file(lambda path: np.load(path, mmap_mode="r"), source)
-        open_picture(array, limit, num_channels)
-        rows = ArrayRows(to_rows(array, num_channels))
+        rows = _open_file(NpyRows, source, num_channels)
     else:
         pixels = open_picture(source, limit, num_channels).pixels
         is_image = isinstance(pixels, Image.Image)
@@ -176,9 +199,9 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     return rows
 
 
-def _open_file(function: Any, path: str | os.PathLike) -> Any:
+def _open_file(kind: type[PictureRows], path: str | os.PathLike, *arguments: Any) -> PictureRows:
     try:
-        return function(path)
+        return kind(path, *arguments)
     except (UnreadablePictureError, ImportError):
         raise
     except Exception as error:  # what a broken file leads to depends on where it is broken

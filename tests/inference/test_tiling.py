@@ -174,6 +174,7 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 80, 70), np.uint8), photometric="rgb", planarconfig=2)
     tifffile.imwrite(tmp_path / "turned.tif", np.zeros((80, 70, 3), np.uint8), extratags=[(274, 3, 1, 6, True)])
     (tmp_path / "text.npy").write_text("no picture")
+    np.save(tmp_path / "frames.npy", np.zeros((4, 80, 70, 3), np.uint8))
     make_photo(200, 150).save(tmp_path / "broken.tif", compression="tiff_adobe_deflate")
     data = bytearray((tmp_path / "broken.tif").read_bytes())
     data[20 : len(data) // 2] = bytes(len(data) // 2 - 20)
@@ -183,6 +184,7 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
         ("planes.tif", "in planes"),
         ("turned.tif", "upright"),
         ("text.npy", "cannot be read"),
+        ("frames.npy", "no picture"),
         ("broken.tif", "cannot be read"),
     ):
         with pytest.raises(UnreadablePictureError, match=rf"{name}.*{reason}"):
