@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+
+from ..export.runtimes import load_runtime
+from ..export.settings import is_export, read_settings
 
 EngineName = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
 ENGINE_NAMES: tuple[str, ...] = ("auto", "torch", "compile", "onnxruntime", "openvino")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+_FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
+_ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 # CUDA graphs that are kept, one for each shape of input; each holds the memory of one pass through the network.
 _KEPT_GRAPHS = 4
@@ -165,6 +171,46 @@ class _CudaGraphs:
         return graph, pixels, logits
 
 
+class ExportedEngine(Engine):
+    """
+    A folder that `cgrseg export` wrote, with the engine that it is for.
+
+    Args:
+        folder (`str` or `Path`): The folder.
+        device (`str` or `torch.device`): Where to run.
+        dtype (`torch.dtype`, *optional*): Type of the arithmetic, if another than the folder's is possible.
+        num_threads (`int`, *optional*): Processor cores to use.
+
+    Raises:
+        ValueError: If the export takes pictures or gives label maps, or does not fit what is asked for.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str | torch.device,
+        dtype: torch.dtype | None = None,
+        num_threads: int | None = None,
+    ):
+        settings = read_settings(folder)
+        if settings.include_preprocessing or settings.include_argmax:
+            raise ValueError(
+                f"{folder} takes {settings.input_name} and gives {settings.output_name}; engines, the Segmenter and "
+                "pipelines need a file that takes pixel_values and gives logits: export without preprocessing and "
+                "argmax."
+            )
+        precision = None if dtype is None else str(dtype).removeprefix("torch.")
+        self._runtime = load_runtime(folder, num_threads, precision, str(device))
+        self.name = _ENGINES[settings.format]
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, self._runtime.precision)
+        self.config = AutoConfig.from_pretrained(folder)
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """See [`Engine`]."""
+        return torch.from_numpy(self._runtime(pixel_values.cpu().numpy())).to(self.device)
+
+
 def make_engine(
     source: PreTrainedModel | str | Path,
     engine: EngineName = "auto",
@@ -175,12 +221,16 @@ def make_engine(
     """
     Make the engine that runs a model.
 
+    ONNX Runtime and OpenVINO need the model as a file. It is exported when it is first asked for, which takes up to a
+    minute, and kept in the Hugging Face cache.
+
     Args:
         source (`PreTrainedModel`, `str` or `Path`):
             A model, the folder or Hub id of one, or a folder that `cgrseg export` wrote.
         engine (`str`, *optional*, defaults to `"auto"`):
             `"torch"`, `"compile"`, `"onnxruntime"` or `"openvino"`. By default, on a CPU the first of OpenVINO, ONNX
-            Runtime and PyTorch that is installed, on a GPU PyTorch; for an exported folder the engine that runs it.
+            Runtime and PyTorch that is installed and can do it, on a GPU and for models other than CGRSeg PyTorch; for
+            an exported folder the engine that runs it.
         device (`str` or `torch.device`, *optional*):
             Where to run. By default the first GPU if there is one and the engine can use it, else the CPU.
         dtype (`str` or `torch.dtype`, *optional*):
@@ -198,19 +248,48 @@ def make_engine(
     """
     if engine not in ENGINE_NAMES:
         raise ValueError(f"Unknown engine={engine!r}: use one of {', '.join(map(repr, ENGINE_NAMES))}.")
-    device = _resolve_device(engine, device)
     dtype = _resolve_dtype(dtype)
-    if engine == "auto":
-        engine = _choose_engine(device)
-    if num_threads is not None:
-        torch.set_num_threads(num_threads)
+    if is_export(source):
+        return _open_export(source, engine, device, dtype, num_threads)
     if not isinstance(source, PreTrainedModel):
         source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
-    engine_class = CompiledEngine if engine == "compile" else TorchEngine
-    return engine_class(source, device, dtype or torch.float32)
+    device = _resolve_device(engine, device)
+    dtype = dtype or torch.float32
+    if engine == "auto":
+        engine = _choose_engine(source, device, dtype)
+    if engine in _FORMATS:
+        from .export_cache import find_or_make_export
+
+        folder = find_or_make_export(source, _FORMATS[engine], str(dtype).removeprefix("torch."))
+        return ExportedEngine(folder, device, None, num_threads)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    return (CompiledEngine if engine == "compile" else TorchEngine)(source, device, dtype)
 
 
-def _choose_engine(device: torch.device) -> str:
+def _open_export(
+    folder: str | Path,
+    engine: str,
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+    num_threads: int | None,
+) -> Engine:
+    needed = _ENGINES[read_settings(folder).format]
+    if engine not in ("auto", needed):
+        raise ValueError(f"engine={engine!r}, but {folder} is for engine={needed!r}.")
+    if needed == "torch" and num_threads is not None:
+        torch.set_num_threads(num_threads)
+    return ExportedEngine(folder, _resolve_device(needed, device), dtype, num_threads)
+
+
+def _choose_engine(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> str:
+    if device.type != "cpu" or not hasattr(model, "optimize_for_inference"):
+        return "torch"
+    if _is_installed("openvino"):
+        return "openvino"
+    # ONNX Runtime computes in float32 alone on CPUs.
+    if dtype == torch.float32 and all(_is_installed(name) for name in ("onnxruntime", "onnx", "onnxscript")):
+        return "onnxruntime"
     return "torch"
 
 

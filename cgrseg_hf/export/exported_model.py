@@ -1,0 +1,131 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""An exported folder as a model of transformers, for pipelines."""
+
+import os
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
+
+from ..inference.engines import Engine, make_engine
+from ..modeling_cgrseg import CGRSegSemanticSegmenterOutput, find_image_sizes
+from .settings import read_settings
+
+
+class ExportedModel(PreTrainedModel):
+    """
+    What `cgrseg export` wrote, in the place of the model that it was made from.
+
+    It computes logits and nothing else: it cannot be trained, saved or moved.
+
+    Args:
+        config (`PreTrainedConfig`): The model's configuration.
+        engine ([`Engine`]): What computes the network.
+
+    Example:
+
+    ```python
+    >>> from cgrseg_hf.export import ExportedModel
+    >>> from transformers import AutoImageProcessor, pipeline
+
+    >>> model = ExportedModel.from_pretrained("exported")
+    >>> image_processor = AutoImageProcessor.from_pretrained("exported")
+    >>> segment = pipeline("image-segmentation", model=model, image_processor=image_processor)
+    ```"""
+
+    config_class = PreTrainedConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+
+    def __init__(self, config: PreTrainedConfig, engine: Engine):
+        super().__init__(config)
+        self.engine = engine
+        self.training = False
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike,
+        *,
+        device: str | torch.device | None = None,
+        num_threads: int | None = None,
+    ) -> "ExportedModel":
+        """
+        Load an exported folder.
+
+        Args:
+            folder (`str` or `os.PathLike`):
+                The folder. Its export takes pixels and gives logits.
+            device (`str` or `torch.device`, *optional*), num_threads (`int`, *optional*):
+                See [`make_engine`].
+
+        Raises:
+            ValueError: If the folder is no such export.
+            ImportError: If the engine's package is not installed.
+        """
+        read_settings(folder)
+        return cls(AutoConfig.from_pretrained(folder), make_engine(folder, device=device, num_threads=num_threads))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the engine runs."""
+        return self.engine.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the pixels and logits."""
+        return torch.float32
+
+    def to(self, *args, **kwargs) -> "ExportedModel":
+        """Stay where it is, if that is what is asked for; pipelines ask."""
+        device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
+        if (device is not None and device.type != self.device.type) or dtype not in (None, torch.float32):
+            raise ValueError(
+                f"An exported model stays on {self.device} with pixels in float32: load it with "
+                "from_pretrained(folder, device=…)."
+            )
+        return self
+
+    def train(self, mode: bool = True) -> "ExportedModel":
+        """
+        Stay in evaluation mode.
+
+        Raises:
+            ValueError: If training is asked for.
+        """
+        if mode:
+            raise ValueError("An exported model cannot be trained: train the model that it was made from.")
+        return self
+
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """
+        Refuse to save.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("An exported model is its folder: copy that.")
+
+    def forward(
+        self, pixel_values: torch.Tensor, image_sizes: torch.LongTensor | None = None
+    ) -> CGRSegSemanticSegmenterOutput:
+        r"""
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`):
+                Normalised pixels.
+            image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*):
+                Height and width of each image without its padding, from the image processor; handed on to
+                `post_process_semantic_segmentation`. By default those of `pixel_values`.
+
+        Returns:
+            `CGRSegSemanticSegmenterOutput`: with `logits` of shape
+            `(batch, num_labels, ceil(height / 8), ceil(width / 8))`.
+        """
+        return CGRSegSemanticSegmenterOutput(
+            logits=self.engine(pixel_values),
+            image_sizes=find_image_sizes(pixel_values) if image_sizes is None else image_sizes,
+        )
+
+
+# The image segmentation pipeline logs an error for classes whose names it does not find here.
+MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES["cgrseg_exported"] = ExportedModel.__name__

@@ -1,0 +1,221 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Export a model to a folder that other engines run, and prove that it is still the model."""
+
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
+
+from ..configuration_cgrseg import CGRSegConfig
+from ..image_processing_cgrseg import CGRSegImageProcessorPil
+from ..provenance import find_versions
+from .onnx_file import write_onnx
+from .openvino_file import write_openvino
+from .parity import ParityReport, compare
+from .parts import LabelMap, Network, Parts, PicturePreparation
+from .runtimes import load_runtime
+from .settings import DEFAULT_OPSET, ExportSettings, is_export, write_settings
+from .torch_file import write_torch
+
+_WRITERS = {"onnx": write_onnx, "openvino": write_openvino, "torch": write_torch}
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# Photos that the comparison with the model is made on; calibration may use more.
+_PHOTOS_COMPARED = 8
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """
+    What was exported.
+
+    Args:
+        folder (`Path`): Where it is.
+        settings ([`ExportSettings`]): What it is.
+        parity ([`ParityReport`]): How it compares with the PyTorch model.
+    """
+
+    folder: Path
+    settings: ExportSettings
+    parity: ParityReport
+
+
+def export_model(
+    source: PreTrainedModel | str | os.PathLike,
+    output: str | os.PathLike,
+    format: str = "onnx",
+    precision: str = "float32",
+    *,
+    include_preprocessing: bool = False,
+    include_argmax: bool = False,
+    size: tuple[int, int] | None = None,
+    calibration: str | os.PathLike | Sequence[Any] | None = None,
+    max_calibration: int = 128,
+    opset: int = DEFAULT_OPSET,
+    image_processor: Any = None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """
+    Export a model.
+
+    The folder holds the file or files of the format, config.json, preprocessor_config.json, and export.json: what the
+    graph takes and gives, and how it compares with the model. It is made under another name and appears, whole, only
+    after that comparison.
+
+    Args:
+        source (`PreTrainedModel`, `str` or `os.PathLike`):
+            A model for semantic segmentation, or its folder or Hub id.
+        output (`str` or `os.PathLike`):
+            The folder to make.
+        format (`str`, *optional*, defaults to `"onnx"`):
+            `"onnx"`, `"openvino"` or `"torch"` (a program of torch.export).
+        precision (`str`, *optional*, defaults to `"float32"`):
+            `"float32"`; `"float16"`: weights of half the size, computed so where the processor can; `"bfloat16"`, for
+            OpenVINO and PyTorch: computed so where the processor can; `"int8"`, for ONNX and OpenVINO: convolutions
+            quantised after looking at `calibration`.
+        include_preprocessing (`bool`, *optional*, defaults to `False`):
+            Put resizing and normalising in the graph: it takes `image`, uint8 `(batch, height, width, 3)` RGB.
+            Otherwise it takes `pixel_values` `(batch, channels, height, width)`, float32, normalised.
+        include_argmax (`bool`, *optional*, defaults to `False`):
+            Put the best class of every pixel in the graph: it gives `labels` at the input's size
+            `(batch, height, width)`, uint8, or int32 for over 256 classes. Otherwise it gives `logits`
+            `(batch, num_labels, ceil(height / 8), ceil(width / 8))`, float32.
+        size (`tuple[int, int]`, *optional*):
+            Height and width of the only input that the graph is to take, one at a time. By default batch, height and
+            width are free, from 32 pixels on.
+        calibration (`str`, `os.PathLike` or `Sequence`, *optional*):
+            Photos, for int8 a must: a folder, or a list of paths, PIL images and arrays. The comparison with the model
+            looks at the first few; without any, at made-up pictures.
+        max_calibration (`int`, *optional*, defaults to 128):
+            Use so many of them, spread evenly.
+        opset (`int`, *optional*, defaults to 20):
+            Version of ONNX's operators.
+        image_processor (`BaseImageProcessor`, *optional*):
+            By default the one beside the model, or for a model in memory CGRSeg's with its defaults.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether to replace an earlier export in the same folder.
+
+    Returns:
+        [`ExportReport`]: where it is, and how it compares with the model.
+
+    Raises:
+        ParityError: If the exported file computes something else than the model.
+        ValueError: If settings do not go together, or there is something else at `output`.
+        ImportError: If a package is missing.
+    """
+    settings = ExportSettings(format, precision, include_preprocessing, include_argmax, size, opset)
+    output = Path(output)
+    _check_output(output, overwrite)
+    photos = [] if calibration is None else _read_photos(calibration, max_calibration)
+    if settings.precision == "int8" and not photos:
+        raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")
+    model, image_processor = _load(source, image_processor)
+    parts = _make_parts(model, image_processor, settings)
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
+        folder = Path(temporary) / output.name
+        folder.mkdir()
+        pixels = (_prepare(photo, image_processor, settings) for _, photo in photos)
+        _WRITERS[settings.format](parts, settings, folder / settings.file, pixels)
+        model.config.save_pretrained(folder)
+        image_processor.save_pretrained(folder)
+        write_settings(folder, settings)
+        parity = compare(load_runtime(folder), model, image_processor, photos[:_PHOTOS_COMPARED])
+        parity.check()
+        write_settings(folder, settings, parity=_describe(parity), versions=_find_versions(settings))
+        if overwrite and output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+    return ExportReport(output, settings, parity)
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not is_export(output):
+        raise ValueError(f"{output} exists and is no earlier export: choose another folder.")
+    if not overwrite:
+        raise ValueError(f"{output} holds an earlier export: choose another folder, or overwrite it (--overwrite).")
+
+
+def _load(source: PreTrainedModel | str | os.PathLike, image_processor: Any) -> tuple[PreTrainedModel, Any]:
+    """The model in evaluation mode and float32 on the CPU, and its image processor."""
+    if isinstance(source, PreTrainedModel):
+        model = copy.deepcopy(source).float().cpu().eval()  # the caller's stays as it is
+        return model, image_processor or CGRSegImageProcessorPil()
+    if is_export(source):
+        raise ValueError(f"{source} is an export already: give the model that it was made from.")
+    model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()
+    return model, image_processor or AutoImageProcessor.from_pretrained(source)
+
+
+def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSettings) -> Parts:
+    config = model.config
+    if settings.include_argmax and config.model_type != CGRSegConfig.model_type:
+        raise ValueError(
+            f"include_argmax knows the geometry of CGRSeg's logits alone, and this is a {config.model_type}: export "
+            "logits."
+        )
+    form = model.optimize_for_inference() if hasattr(model, "optimize_for_inference") else model
+    # OpenVINO's files keep their weights in float32 or compressed, and are computed in the type that the engine is
+    # asked for; the others are computed in the type that they are written in.
+    if settings.format != "openvino" and settings.precision in ("float16", "bfloat16"):
+        form = form.to(getattr(torch, settings.precision))
+    backbone = getattr(config, "backbone_config", None) or config
+    return Parts(
+        network=Network(form).eval(),
+        preparation=PicturePreparation(image_processor).eval() if settings.include_preprocessing else None,
+        label_map=LabelMap().eval() if settings.include_argmax else None,
+        num_channels=getattr(backbone, "num_channels", 3),
+        num_labels=config.num_labels,
+    )
+
+
+def _read_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> list[tuple[str, np.ndarray]]:
+    """Names and pictures (height, width, 3), uint8, as a person sees them."""
+    if isinstance(calibration, str | os.PathLike):
+        folder = Path(calibration)
+        if not folder.is_dir():
+            raise ValueError(f"calibration={str(folder)!r} is no folder of photos.")
+        calibration = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PHOTO_SUFFIXES)
+        if not calibration:
+            raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(_PHOTO_SUFFIXES)}).")
+    step = max(len(calibration) / limit, 1)
+    chosen = [calibration[int(index * step)] for index in range(min(len(calibration), limit))]
+    photos = []
+    for index, photo in enumerate(chosen):
+        name = Path(photo).name if isinstance(photo, str | os.PathLike) else f"photo {index}"
+        image = Image.open(photo) if isinstance(photo, str | os.PathLike) else photo
+        if not isinstance(image, Image.Image):
+            image = Image.fromarray(np.asarray(image))
+        photos.append((name, np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
+    return photos
+
+
+def _prepare(photo: np.ndarray, image_processor: Any, settings: ExportSettings) -> np.ndarray:
+    """The network's input for a photo, (1, channels, height, width)."""
+    size = (
+        {}
+        if settings.size is None or settings.include_preprocessing
+        else {"size": {"height": settings.size[0], "width": settings.size[1]}}
+    )
+    return np.asarray(image_processor([photo], return_tensors="np", do_pad=False, **size)["pixel_values"])
+
+
+def _describe(parity: ParityReport) -> dict[str, Any]:
+    summary = {"logit_difference": parity.logit_difference, "equal_labels": parity.equal_labels}
+    return {**summary, **asdict(parity)}
+
+
+def _find_versions(settings: ExportSettings) -> dict[str, str]:
+    packages = {"onnx": ["onnx", "onnxscript", "onnxruntime"], "openvino": ["openvino", "nncf"], "torch": []}
+    return find_versions("torch", "transformers", *packages[settings.format])

@@ -1,0 +1,194 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Does an exported file compute what the PyTorch model computes?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..post_processing_cgrseg import image_size_of_input, label_map_from_logits
+from .runtimes import Runtime
+
+# Heights and widths of the pictures that every file of any size is tried on: odd ones, tall ones and wide ones.
+SIZES = ((65, 96), (97, 131), (224, 320), (353, 255), (512, 512))
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """
+    How far an export may be from the model.
+
+    Args:
+        logit_difference (`float`): Largest difference of a logit, as a share of the largest logit.
+        equal_labels (`float`): Smallest share of equal labels over all pictures.
+    """
+
+    logit_difference: float
+    equal_labels: float
+
+
+TOLERANCES = {
+    "float32": Tolerance(logit_difference=1e-3, equal_labels=0.999),
+    "float16": Tolerance(logit_difference=0.05, equal_labels=0.99),
+    "bfloat16": Tolerance(logit_difference=0.25, equal_labels=0.95),
+    "int8": Tolerance(logit_difference=1.0, equal_labels=0.85),
+}
+
+
+class ParityError(ValueError):
+    """An exported file computes something else than the model."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    What came of one picture.
+
+    Args:
+        picture (`str`): Its name or kind.
+        size (`tuple[int, int]`): Height and width of the file's input.
+        logit_difference (`float`, *optional*): Largest difference of a logit; None where the output is a label map.
+        largest_logit (`float`): Largest absolute logit of the model.
+        equal_labels (`float`): Share of positions, or of pixels of the label map, with the same best class.
+    """
+
+    picture: str
+    size: tuple[int, int]
+    logit_difference: float | None
+    largest_logit: float
+    equal_labels: float
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """
+    How an exported file compares with the PyTorch model in float32.
+
+    Args:
+        tolerance ([`Tolerance`]): What was asked for.
+        comparisons (`list[Comparison]`): One for each picture.
+    """
+
+    tolerance: Tolerance
+    comparisons: list[Comparison]
+
+    @property
+    def logit_difference(self) -> float | None:
+        """The largest of all."""
+        differences = [one.logit_difference for one in self.comparisons if one.logit_difference is not None]
+        return max(differences, default=None)
+
+    @property
+    def equal_labels(self) -> float:
+        """The mean share."""
+        return float(np.mean([one.equal_labels for one in self.comparisons]))
+
+    def check(self) -> None:
+        """
+        Refuse an export that is not what the model is.
+
+        Raises:
+            ParityError: If a difference is larger than tolerated; in words, with the picture.
+        """
+        for one in self.comparisons:
+            allowed = self.tolerance.logit_difference * one.largest_logit
+            # Written so that it fails where the difference is not a number.
+            if one.logit_difference is not None and not one.logit_difference <= allowed:
+                raise ParityError(
+                    f"The exported file is not the model: on {one.picture} of {one.size[0]}×{one.size[1]} a logit is "
+                    f"off by {one.logit_difference:.3g}, and {allowed:.3g} is tolerated. Nothing was kept. Try "
+                    "precision='float32', another format, or a newer version of the engine."
+                )
+        if not self.equal_labels >= self.tolerance.equal_labels:
+            raise ParityError(
+                f"The exported file is not the model: {self.equal_labels:.2%} of the labels are equal, and at least "
+                f"{self.tolerance.equal_labels:.2%} are asked for. Nothing was kept. Try a higher precision, or for "
+                "int8 more photos, and such as the model was trained for."
+            )
+
+
+def compare(
+    runtime: Runtime,
+    model: nn.Module,
+    image_processor: Any,
+    photos: Sequence[tuple[str, np.ndarray]] = (),
+) -> ParityReport:
+    """
+    Run an exported file and the model on the same pictures.
+
+    Args:
+        runtime ([`Runtime`]): The exported file.
+        model (`nn.Module`): The PyTorch model, in evaluation mode.
+        image_processor (`BaseImageProcessor`): Its image processor.
+        photos (`Sequence[tuple[str, np.ndarray]]`, *optional*): Names and pictures (height, width, 3), uint8. At the
+            five sizes they stand in for made-up pictures.
+
+    Returns:
+        [`ParityReport`]: the comparison at the five sizes, or at the file's only size, and on the photos.
+    """
+    comparisons = []
+    settings = runtime.settings
+    if settings.size is None:
+        sizes = SIZES
+        pictures = [(name, photo) for name, photo in photos]
+    else:
+        sizes = [settings.size] * len(SIZES)
+        pictures = []
+    shrunk = [
+        _resize(photos[index % len(photos)][1], size) if photos else make_picture(size, seed=index)
+        for index, size in enumerate(sizes)
+    ]
+    kind = "a photo" if photos else "a made-up picture"
+    for picture in shrunk:
+        comparisons.append(_compare_one(runtime, model, image_processor, kind, picture, do_resize=False))
+    for name, picture in pictures:
+        comparisons.append(_compare_one(runtime, model, image_processor, name, picture, do_resize=True))
+    return ParityReport(TOLERANCES[runtime.precision], comparisons)
+
+
+def make_picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A picture of smooth and rough colours, (height, width, 3), uint8; the same for the same size and seed."""
+    generator = np.random.default_rng(seed)
+    height, width = size
+    smooth = torch.from_numpy(generator.uniform(-80, 335, (1, 3, height // 48 + 2, width // 48 + 2)))
+    smooth = nn.functional.interpolate(smooth, size, mode="bicubic")[0].permute(1, 2, 0).numpy()
+    return (smooth + generator.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
+
+
+@torch.no_grad()
+def _compare_one(
+    runtime: Runtime, model: nn.Module, image_processor: Any, name: str, picture: np.ndarray, do_resize: bool
+) -> Comparison:
+    settings = runtime.settings
+    size = picture.shape[:2]
+    # A graph that takes pictures resizes them; one that takes pixels is tried at the size that they happen to have.
+    prepared = image_processor(
+        [picture], return_tensors="pt", do_pad=False, do_resize=do_resize or settings.include_preprocessing
+    )["pixel_values"]
+    logits = model(prepared).logits
+    output = runtime(picture[None] if settings.include_preprocessing else prepared.numpy())
+    if settings.include_argmax:
+        target = size if settings.include_preprocessing else tuple(prepared.shape[-2:])
+        input_size = tuple(prepared.shape[-2:])
+        labels = label_map_from_logits(logits[0], image_size_of_input(logits, input_size), target)
+        difference, equal = None, output[0] == labels.numpy()
+    else:
+        exported = torch.from_numpy(output)
+        difference = float((exported - logits).abs().max()) if exported.isfinite().all() else float("nan")
+        equal = (exported.argmax(dim=1) == logits.argmax(dim=1)).numpy()
+    return Comparison(
+        picture=name,
+        size=tuple(size if settings.include_preprocessing else prepared.shape[-2:]),
+        logit_difference=difference,
+        largest_logit=float(logits.abs().max()),
+        equal_labels=float(equal.mean()),
+    )
+
+
+def _resize(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BILINEAR))

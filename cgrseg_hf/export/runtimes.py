@@ -1,0 +1,230 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Run an exported file: an array in, an array out."""
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..inference.optional import import_optional
+from .settings import ExportSettings, read_settings
+
+# A shape that came so often in so many calls gets a copy of the graph of its own, in which all that depends on the size
+# alone is computed beforehand, such as the attention biases.
+_CALLS_TO_EARN_A_COPY = 3
+_CALLS_REMEMBERED = 8
+_KEPT_COPIES = 4
+
+# What OpenVINO calls the types. Parts of an 8-bit graph that are not quantised are computed in bfloat16.
+_OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "bf16"}
+
+Call = Callable[[np.ndarray], np.ndarray]
+
+
+class Runtime(ABC):
+    """
+    An exported folder, ready to run. Calls from several threads take turns.
+
+    Args:
+        folder (`str` or `Path`): What `cgrseg export` wrote.
+        num_threads (`int`, *optional*): Processor cores to use; by default all.
+        precision (`str`, *optional*): Type of the arithmetic, if another than the folder's is possible.
+
+    Raises:
+        ValueError: If the folder is no export, or does not fit what is asked for.
+        ImportError: If the engine's package is not installed.
+    """
+
+    def __init__(self, folder: str | Path, num_threads: int | None = None, precision: str | None = None):
+        self.folder = Path(folder)
+        self.settings: ExportSettings = read_settings(folder)
+        self.precision = precision or self.settings.precision
+        if self.precision != self.settings.precision and not self.can_change_precision():
+            raise ValueError(
+                f"{folder} holds a {self.settings.precision} model, and {self.precision} is asked for: export the "
+                f"model again with precision={self.precision!r}."
+            )
+        self.num_threads = num_threads
+        self._lock = threading.Lock()
+        self._seen: deque[tuple[int, ...]] = deque(maxlen=_CALLS_REMEMBERED)
+        self._copies: OrderedDict[tuple[int, ...], Call] = OrderedDict()
+        self._general = self.load(None)
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """
+        Run it.
+
+        Args:
+            inputs (`np.ndarray`): Pixels, float32 (batch, channels, height, width), or pictures, uint8
+                (batch, height, width, 3), as the folder's export.json says.
+
+        Returns:
+            `np.ndarray`: logits (batch, num_labels, rows, columns) or labels (batch, height, width), of its own.
+        """
+        with self._lock:
+            return self._choose(inputs.shape)(inputs)
+
+    def _choose(self, shape: tuple[int, ...]) -> Call:
+        if self.settings.size is not None:
+            return self._general
+        self._seen.append(shape)
+        if shape not in self._copies and Counter(self._seen)[shape] >= _CALLS_TO_EARN_A_COPY:
+            copy = self.load(shape)
+            if copy is None:
+                return self._general
+            self._copies[shape] = copy
+            if len(self._copies) > _KEPT_COPIES:
+                self._copies.popitem(last=False)
+        if shape not in self._copies:
+            return self._general
+        self._copies.move_to_end(shape)
+        return self._copies[shape]
+
+    def can_change_precision(self) -> bool:
+        """Whether the engine can compute the same file in another type."""
+        return False
+
+    @abstractmethod
+    def load(self, shape: tuple[int, ...] | None) -> Call | None:
+        """Load the graph for one shape of input, or for all; None if the engine has nothing to gain from a shape."""
+
+
+class OnnxRuntime(Runtime):
+    """
+    ONNX Runtime.
+
+    Args:
+        folder (`str` or `Path`), num_threads (`int`, *optional*), precision (`str`, *optional*): See [`Runtime`].
+        device (`str`, *optional*, defaults to `"cpu"`): `"cpu"`, or `"cuda"` with the package onnxruntime-gpu.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        num_threads: int | None = None,
+        precision: str | None = None,
+        device: str = "cpu",
+    ):
+        onnxruntime = import_optional("onnxruntime", "export", "ONNX files")
+        provider = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            raise ValueError(
+                f"device={device!r}, but the ONNX Runtime here runs on {', '.join(available)} alone: install "
+                "onnxruntime-gpu, or use device='cpu'."
+            )
+        self._providers = [provider, "CPUExecutionProvider"] if device.startswith("cuda") else [provider]
+        super().__init__(folder, num_threads, precision)
+
+    def load(self, shape: tuple[int, ...] | None) -> Call:
+        """See [`Runtime`]."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; the warnings are about constants that it chooses not to fold
+        options.intra_op_num_threads = self.num_threads or len(os.sched_getaffinity(0))
+        if shape is not None:
+            for name, length in zip(self._axes, shape):
+                if isinstance(name, str):
+                    options.add_free_dimension_override_by_name(name, length)
+        session = onnxruntime.InferenceSession(self.folder / self.settings.file, options, providers=self._providers)
+        (entry,) = session.get_inputs()
+        if shape is None:
+            self._axes = entry.shape
+        return lambda inputs: session.run(None, {entry.name: inputs})[0]
+
+
+class OpenVino(Runtime):
+    """
+    OpenVINO on the CPU.
+
+    Args:
+        folder (`str` or `Path`), num_threads (`int`, *optional*): See [`Runtime`].
+        precision (`str`, *optional*): Type of the arithmetic; a float32 folder can also be computed in bfloat16 and
+            the other way round. Where a processor has no bfloat16 or float16, float32 is used.
+    """
+
+    def __init__(self, folder: str | Path, num_threads: int | None = None, precision: str | None = None):
+        openvino = import_optional("openvino", "export", "OpenVINO files")
+        self._core = openvino.Core()
+        super().__init__(folder, num_threads, precision)
+
+    def can_change_precision(self) -> bool:
+        """See [`Runtime`]."""
+        return "int8" not in (self.precision, self.settings.precision)
+
+    def load(self, shape: tuple[int, ...] | None) -> Call:
+        """See [`Runtime`]."""
+        model = self._core.read_model(self.folder / self.settings.file)
+        if shape is not None:
+            model.reshape(list(shape))
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[self.precision]}
+        if self.num_threads is not None:
+            options["INFERENCE_NUM_THREADS"] = self.num_threads
+        request = self._core.compile_model(model, "CPU", options).create_infer_request()
+        return lambda inputs: request.infer([np.ascontiguousarray(inputs)], share_inputs=True)[0]
+
+
+class TorchProgram(Runtime):
+    """
+    A program of torch.export, run by PyTorch.
+
+    Args:
+        folder (`str` or `Path`), num_threads (`int`, *optional*), precision (`str`, *optional*): See [`Runtime`].
+        device (`str`, *optional*, defaults to `"cpu"`): Where to run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        num_threads: int | None = None,
+        precision: str | None = None,
+        device: str = "cpu",
+    ):
+        self._device = device
+        super().__init__(folder, num_threads, precision)
+
+    def load(self, shape: tuple[int, ...] | None) -> Call | None:
+        """See [`Runtime`]."""
+        import torch
+
+        if shape is not None:
+            return None
+        program = torch.export.load(self.folder / self.settings.file)
+        if self._device != "cpu":
+            program = torch.export.passes.move_to_device_pass(program, self._device)
+        module = program.module()
+
+        def call(inputs: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return module(torch.from_numpy(inputs).to(self._device)).cpu().numpy()
+
+        return call
+
+
+def load_runtime(
+    folder: str | Path, num_threads: int | None = None, precision: str | None = None, device: str = "cpu"
+) -> Runtime:
+    """
+    Load an exported folder with the engine that its format is for.
+
+    Args:
+        folder (`str` or `Path`): What `cgrseg export` wrote.
+        num_threads (`int`, *optional*), precision (`str`, *optional*): See [`Runtime`].
+        device (`str`, *optional*, defaults to `"cpu"`): Where to run; OpenVINO's files run on the CPU alone.
+
+    Raises:
+        ValueError: If the folder is no export, or does not fit what is asked for.
+        ImportError: If the engine's package is not installed.
+    """
+    file_format = read_settings(folder).format
+    if file_format == "openvino":
+        if device != "cpu":
+            raise ValueError(f"device={device!r}, but OpenVINO files run on the CPU alone here: use device='cpu'.")
+        return OpenVino(folder, num_threads, precision)
+    runtime_class = OnnxRuntime if file_format == "onnx" else TorchProgram
+    return runtime_class(folder, num_threads, precision, device)

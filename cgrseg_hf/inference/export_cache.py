@@ -1,0 +1,56 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Exports that engines need, made once and kept."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from filelock import FileLock
+from huggingface_hub import constants
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..export import export_model
+from ..export.settings import is_export
+from ..provenance import find_versions
+
+logger = logging.get_logger(__name__)
+
+
+def find_or_make_export(model: PreTrainedModel, format: str, precision: str) -> Path:
+    """
+    The folder with a model in another format, exported if it is not there yet.
+
+    It lies under the Hugging Face cache (`HF_HOME`), and is found again for the same weights, configuration and
+    versions. Of several processes that need it, one makes it.
+
+    Args:
+        model (`PreTrainedModel`): The model.
+        format (`str`): `"onnx"` or `"openvino"`.
+        precision (`str`): `"float32"`, `"float16"` or `"bfloat16"`.
+
+    Returns:
+        `Path`: the folder.
+    """
+    exports = Path(constants.HF_HOME) / "cgrseg_hf" / "exports"
+    folder = exports / f"{format}-{precision}-{_fingerprint(model)}"
+    if is_export(folder):
+        return folder
+    exports.mkdir(parents=True, exist_ok=True)
+    with FileLock(exports / f"{folder.name}.lock"):
+        if not is_export(folder):
+            logger.warning("Exporting the model to %s, once: it is kept in %s", format, folder)
+            export_model(model, folder, format, precision)
+    return folder
+
+
+def _fingerprint(model: PreTrainedModel) -> str:
+    """A name for all that an export depends on."""
+    digest = hashlib.sha256()
+    packages = ("torch", "onnx", "onnxruntime", "onnxscript", "openvino")
+    described = {"config": model.config.to_dict(), "versions": find_versions(*packages)}
+    digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()[:20]
