@@ -14,6 +14,8 @@ from tqdm.auto import tqdm
 Name = TypeVar("Name", bound=Hashable)
 
 WARM_UP_ROUNDS = 2
+# Threads of engines keep spinning for a moment after their work, and would take the next call's cores.
+_PAUSE_BETWEEN_CALLS = 0.01  # seconds
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def measure_in_rounds(
     for index in tqdm(range(-warm_up, rounds), unit="round", leave=False, disable=not progress):
         shuffle(order)
         for name in order:
+            time.sleep(_PAUSE_BETWEEN_CALLS)
             start = _now()
             result = calls[name](max(index, 0))
             elapsed = _now() - start
