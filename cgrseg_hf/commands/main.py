@@ -12,12 +12,13 @@ from .ablate import ablate
 from .benchmark import benchmark
 from .check_data import check_data
 from .evaluate import evaluate
+from .export import export
 from .predict import predict
 from .train import train
 
 app = typer.Typer(
     name="cgrseg",
-    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate and time models, check data sets.",
+    help="CGRSeg, efficient semantic segmentation: segment photos; train, evaluate, time and export models; check data.",
     epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,6 +32,7 @@ app.command()(evaluate)
 app.command(name="check-data")(check_data)
 app.command()(ablate)
 app.command()(benchmark)
+app.command()(export)
 
 
 def _show_version(wanted: bool) -> None:

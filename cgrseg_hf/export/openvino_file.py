@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from ..inference.optional import import_optional
 from .parts import Parts
@@ -57,10 +58,16 @@ def _convert(part: nn.Module, examples: dict[str, torch.Tensor], inputs: list[st
         [known if length is None else length for length, known in zip(any_length[name], tensor.shape)]
         for name, tensor in zip(inputs, example)
     ]
-    with warnings.catch_warnings():
-        # The tracer warns of each size that it reads, and that it is old; the parity check is the judge of the result.
-        warnings.simplefilter("ignore")
-        model = openvino.convert_model(part, example_input=example, input=shapes)
+    verbosity = logging.get_verbosity()
+    try:
+        with warnings.catch_warnings():
+            # The tracer warns of each size that it reads, and that it is old, and touches attributes that transformers
+            # warns of. The comparison with the model is the judge of the result.
+            warnings.simplefilter("ignore")
+            logging.set_verbosity_error()
+            model = openvino.convert_model(part, example_input=example, input=shapes)
+    finally:
+        logging.set_verbosity(verbosity)
     for port, name in zip(model.inputs, inputs):
         port.get_tensor().set_names({name})
     model.output(0).get_tensor().set_names({output})

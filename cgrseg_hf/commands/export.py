@@ -1,0 +1,90 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..pretrained import DEFAULT_MODEL
+from .data_options import parse_pair
+
+if TYPE_CHECKING:
+    from ..export import ExportReport
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="Folder of the model, or its id on the Hugging Face Hub.", show_default="shipped")
+    ] = str(DEFAULT_MODEL),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to make.", show_default="runs/export/FORMAT-PRECISION")
+    ] = None,
+    format: Annotated[
+        Literal["onnx", "openvino", "torch"], typer.Option(help="Kind of file; torch is a program of torch.export.")
+    ] = "onnx",
+    precision: Annotated[
+        Literal["float32", "float16", "bfloat16", "int8", "fp32", "fp16", "bf16"],
+        typer.Option(help="Type of the arithmetic; int8 needs --calibration."),
+    ] = "float32",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height and width of the only input that the file is to take, such as 512x1024.", show_default="any"
+        ),
+    ] = None,
+    include_preprocessing: Annotated[
+        bool,
+        typer.Option("--include-preprocessing", help="Take 8-bit RGB pictures, to be resized and normalised inside."),
+    ] = False,
+    include_argmax: Annotated[
+        bool, typer.Option("--include-argmax", help="Give label maps of the input's size instead of logits.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photos to quantise by, and to compare the file with the model on."),
+    ] = None,
+    max_calibration: Annotated[int, typer.Option(min=1, help="Use so many of them, spread evenly.")] = 128,
+    opset: Annotated[
+        int | None, typer.Option(help="Version of ONNX's operators, from 18 on.", show_default="20")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in the folder.")] = False,
+) -> None:
+    """
+    Export a model for ONNX Runtime, OpenVINO or torch.export, and compare the file with the model.
+
+    Nothing is kept if the file computes something else. export.json in the folder has the comparison.
+    """
+    from ..export import export_model
+
+    settings = {} if opset is None else {"opset": opset}
+    report = export_model(
+        model,
+        output or Path("runs/export") / f"{format}-{precision}",
+        format,
+        precision,
+        include_preprocessing=include_preprocessing,
+        include_argmax=include_argmax,
+        size=None if size is None else parse_pair(size, int, "--size"),
+        calibration=calibration,
+        max_calibration=max_calibration,
+        overwrite=overwrite,
+        **settings,
+    )
+    _describe(report)
+
+
+def _describe(report: "ExportReport") -> None:
+    settings, parity = report.settings, report.parity
+    typer.echo("Compared with the model in PyTorch, float32:")
+    for one in parity.comparisons:
+        difference = "" if one.logit_difference is None else f"  largest logit difference {one.logit_difference:.2g}"
+        size = f"{one.size[0]}×{one.size[1]}"
+        typer.echo(f"  {one.picture:<24} {size:>10}  equal labels {one.equal_labels:8.3%}{difference}")
+    typer.echo(
+        f"{settings.file} takes {settings.input_name} and gives {settings.output_name}. It is in {report.folder}"
+    )
+    if settings.include_preprocessing or settings.include_argmax:
+        typer.echo(f"What it takes and gives in detail: {report.folder / 'export.json'}")
+    else:
+        typer.echo(f"Next: cgrseg predict PHOTO --model {report.folder}")
