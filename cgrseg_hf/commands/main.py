@@ -18,7 +18,7 @@ from .train import train
 
 app = typer.Typer(
     name="cgrseg",
-    help="CGRSeg, efficient semantic segmentation: segment photos; train, evaluate, time and export models; check data.",
+    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate, time and export models.",
     epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
