@@ -128,4 +128,4 @@ def _load_in_openvino(file: Path, num_threads: int, dtype: torch.dtype) -> Calla
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
     }
     network = openvino.Core().compile_model(file, "CPU", settings)
-    return lambda pixel_values: torch.from_numpy(network(pixel_values.numpy())[0])
+    return lambda pixel_values: torch.from_numpy(network(pixel_values.numpy(), share_inputs=True)[0])

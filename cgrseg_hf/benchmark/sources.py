@@ -18,6 +18,7 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
+from ..export.settings import is_export
 from ..image_processing_cgrseg import CGRSegImageProcessor
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
 from ..pretrained import DEFAULT_MODEL
@@ -92,7 +93,7 @@ def load_source(name: str, num_labels: int | None = None) -> Source:
     folder = DEFAULT_MODEL if name == "shipped" else Path(name)
     location = folder if folder.is_dir() else name
     image_processor = AutoImageProcessor.from_pretrained(location)
-    if (folder / "export.json").is_file():
+    if is_export(folder):
         return Source(folder.resolve().name, image_processor, export=folder)
     model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
     return Source(folder.resolve().name if folder.is_dir() else name, image_processor, model.eval())
