@@ -634,17 +634,8 @@ class _Reconstruction(nn.Module):
             _Convolution(*_fold(projection), projection) for projection in reconstruction.lateral_projections
         )
 
-    def forward(self, features: list[torch.Tensor], contexts: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        reconstructed = None
-        for scale in reversed(range(len(features))):
-            hidden_states = features[scale]
-            if reconstructed is not None:
-                coarse = self.lateral_projections[scale](reconstructed)
-                hidden_states = hidden_states + nn.functional.interpolate(
-                    coarse, size=hidden_states.shape[-2:], mode="bilinear", align_corners=False
-                )
-            reconstructed = self.fusions[scale](self.calibrations[scale](hidden_states), contexts[scale])
-        return reconstructed
+    # The way through the parts is the model's.
+    forward = SpatialFeatureReconstruction.forward
 
 
 class _Head(nn.Module):

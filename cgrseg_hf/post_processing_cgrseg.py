@@ -85,6 +85,11 @@ def image_size_of_input(logits: torch.Tensor, input_size: tuple[int, int]) -> tu
     return input_size if logits.shape[-1] == -(-input_size[1] // LOGITS_STRIDE) else None
 
 
+def label_map_dtype(num_labels: int) -> torch.dtype:
+    """The narrowest type for label maps of so many classes that all devices and formats compute with."""
+    return torch.uint8 if num_labels <= 256 else torch.int32
+
+
 @torch.no_grad()
 def label_map_from_logits(
     logits: torch.Tensor,

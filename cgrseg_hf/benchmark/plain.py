@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..inference import Engine
-from ..inference.optional import import_optional
+from ..optional import import_optional
 
 
 class PlainTorch(Engine):

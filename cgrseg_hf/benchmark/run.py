@@ -296,9 +296,9 @@ def _run(
     contender: Contender, image_processor: BaseImageProcessor, photo: Path
 ) -> tuple[CGRSegSemanticSegmenterOutput, tuple[int, int]]:
     """What the network makes of a photo, and the photo's height and width."""
-    batch = _prepare(image_processor, photo)
-    logits = contender.engine(batch["pixel_values"])
     image = _open(photo)
+    batch = image_processor(image, return_tensors="pt")
+    logits = contender.engine(batch["pixel_values"])
     outputs = CGRSegSemanticSegmenterOutput(logits=logits, image_sizes=batch.get("image_sizes"))
     return outputs, (image.height, image.width)
 

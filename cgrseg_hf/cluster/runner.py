@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..inference.optional import import_optional
+from ..optional import import_optional
 from ..pretrained import DEFAULT_MODEL
 from .results import ResultStore, error_row, result_row
 from .shards import Photo, Shard, list_shards, read_photos

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from ..configuration_cgrseg import CGRSegConfig
-from ..post_processing_cgrseg import classify_by_class, label_map_from_logits, resize_logits
+from ..post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
 
 REFERENCE_SIZE_DIVISOR = 32
 REFERENCE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -128,7 +128,7 @@ def predict_label_map(
         if len(views) == 1:
             pixels, image_size = _read_pixels(image, image_processor, protocol.scales[0], protocol.reference)
             logits, resizing = _score(network, pixels, image_size, size, protocol)
-            return resizing.classify(logits[0], _label_type(logits.shape[1]))
+            return resizing.classify(logits[0], label_map_dtype(logits.shape[1]))
         probabilities = 0
         for scale, flip in views:
             pixels, image_size = _read_pixels(image, image_processor, scale, protocol.reference)
@@ -137,7 +137,7 @@ def predict_label_map(
             logits, resizing = _score(network, pixels, image_size, size, protocol)
             scores = resizing.resize(logits.float()).softmax(dim=1)
             probabilities = probabilities + (scores.flip(-1) if flip else scores)
-        return probabilities[0].argmax(dim=0).to(_label_type(probabilities.shape[1]))
+        return probabilities[0].argmax(dim=0).to(label_map_dtype(probabilities.shape[1]))
 
 
 class _Network:
@@ -314,10 +314,6 @@ def _windows(length: int, crop: int, stride: int) -> Iterator[slice]:
     for start in range(0, max(length - crop, 0) + stride, stride):
         end = min(start + crop, length)
         yield slice(max(end - crop, 0), end)
-
-
-def _label_type(num_labels: int) -> torch.dtype:
-    return torch.uint8 if num_labels <= 256 else torch.int32
 
 
 def _pad(pixels: torch.Tensor, divisor: int) -> torch.Tensor:

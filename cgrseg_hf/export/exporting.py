@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
+from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..provenance import find_versions
 from .onnx_file import write_onnx
@@ -27,7 +28,6 @@ from .settings import DEFAULT_OPSET, ExportSettings, is_export, write_settings
 from .torch_file import write_torch
 
 _WRITERS = {"onnx": write_onnx, "openvino": write_openvino, "torch": write_torch}
-_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 # Photos that the comparison with the model is made on; calibration may use more.
 _PHOTOS_COMPARED = 8
 
@@ -186,9 +186,9 @@ def _read_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> 
         folder = Path(calibration)
         if not folder.is_dir():
             raise ValueError(f"calibration={str(folder)!r} is no folder of photos.")
-        calibration = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PHOTO_SUFFIXES)
+        calibration = list_files(folder, IMAGE_SUFFIXES)
         if not calibration:
-            raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(_PHOTO_SUFFIXES)}).")
+            raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(IMAGE_SUFFIXES)}).")
     step = max(len(calibration) / limit, 1)
     chosen = [calibration[int(index * step)] for index in range(min(len(calibration), limit))]
     photos = []

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..inference.optional import import_optional
+from ..optional import import_optional
 from .parts import Parts
 from .settings import ExportSettings
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ..inference.optional import import_optional
+from ..optional import import_optional
 from .parts import Parts
 from .settings import ExportSettings
 

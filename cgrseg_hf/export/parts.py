@@ -15,7 +15,7 @@ from transformers.image_utils import PILImageResampling
 
 from ..configuration_cgrseg import SIZE_DIVISOR
 from ..image_processing_cgrseg import CGRSegImageProcessingMixin
-from ..post_processing_cgrseg import LOGITS_STRIDE
+from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
 
 _MODES = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}
 
@@ -185,7 +185,7 @@ class LabelMap(nn.Module):
         for dimension, (length, target) in enumerate(zip(lengths, targets), start=1):
             scores = _resize_along(scores, dimension, length, target)
         labels = classes.index_select(0, scores.argmax(dim=-1).flatten())
-        return labels.to(torch.uint8 if num_labels <= 256 else torch.int32).view(scores.shape[:-1])
+        return labels.to(label_map_dtype(num_labels)).view(scores.shape[:-1])
 
 
 def _classes_that_can_win(logits: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from ..inference.optional import import_optional
+from ..optional import import_optional
 from .settings import ExportSettings, read_settings
 
 # A shape that came so often in so many calls gets a copy of the graph of its own, in which all that depends on the size
@@ -33,14 +34,22 @@ class Runtime(ABC):
         folder (`str` or `Path`): What `cgrseg export` wrote.
         num_threads (`int`, *optional*): Processor cores to use; by default all.
         precision (`str`, *optional*): Type of the arithmetic, if another than the folder's is possible.
+        device (`str`, *optional*, defaults to `"cpu"`): Where to run.
 
     Raises:
         ValueError: If the folder is no export, or does not fit what is asked for.
         ImportError: If the engine's package is not installed.
     """
 
-    def __init__(self, folder: str | Path, num_threads: int | None = None, precision: str | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        num_threads: int | None = None,
+        precision: str | None = None,
+        device: str = "cpu",
+    ):
         self.folder = Path(folder)
+        self.device = device
         self.settings: ExportSettings = read_settings(folder)
         self.precision = precision or self.settings.precision
         if self.precision != self.settings.precision and not self.can_change_precision():
@@ -94,36 +103,11 @@ class Runtime(ABC):
 
 
 class OnnxRuntime(Runtime):
-    """
-    ONNX Runtime.
-
-    Args:
-        folder (`str` or `Path`), num_threads (`int`, *optional*), precision (`str`, *optional*): See [`Runtime`].
-        device (`str`, *optional*, defaults to `"cpu"`): `"cpu"`, or `"cuda"` with the package onnxruntime-gpu.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        num_threads: int | None = None,
-        precision: str | None = None,
-        device: str = "cpu",
-    ):
-        onnxruntime = import_optional("onnxruntime", "export", "ONNX files")
-        provider = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
-        available = onnxruntime.get_available_providers()
-        if provider not in available:
-            raise ValueError(
-                f"device={device!r}, but the ONNX Runtime here runs on {', '.join(available)} alone: install "
-                "onnxruntime-gpu, or use device='cpu'."
-            )
-        self._providers = [provider, "CPUExecutionProvider"] if device.startswith("cuda") else [provider]
-        super().__init__(folder, num_threads, precision)
+    """ONNX Runtime on the CPU, or with the package onnxruntime-gpu on `"cuda"`, see [`Runtime`]."""
 
     def load(self, shape: tuple[int, ...] | None) -> Call:
         """See [`Runtime`]."""
-        import onnxruntime
-
+        onnxruntime = import_optional("onnxruntime", "export", "ONNX files")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; the warnings are about constants that it chooses not to fold
         options.intra_op_num_threads = self.num_threads or len(os.sched_getaffinity(0))
@@ -131,11 +115,23 @@ class OnnxRuntime(Runtime):
             for name, length in zip(self._axes, shape):
                 if isinstance(name, str):
                     options.add_free_dimension_override_by_name(name, length)
-        session = onnxruntime.InferenceSession(self.folder / self.settings.file, options, providers=self._providers)
+        file = self.folder / self.settings.file
+        session = onnxruntime.InferenceSession(file, options, providers=self._find_providers(onnxruntime))
         (entry,) = session.get_inputs()
         if shape is None:
             self._axes = entry.shape
         return lambda inputs: session.run(None, {entry.name: inputs})[0]
+
+    def _find_providers(self, onnxruntime: ModuleType) -> list[str]:
+        """What ONNX Runtime calls the device, and the CPU for what the device cannot do."""
+        needed = "CUDAExecutionProvider" if self.device.startswith("cuda") else "CPUExecutionProvider"
+        available = onnxruntime.get_available_providers()
+        if needed not in available:
+            raise ValueError(
+                f"device={self.device!r}, but the ONNX Runtime here runs on {', '.join(available)} alone: install "
+                "onnxruntime-gpu, or use device='cpu'."
+            )
+        return list(dict.fromkeys([needed, "CPUExecutionProvider"]))
 
 
 class OpenVino(Runtime):
@@ -146,12 +142,21 @@ class OpenVino(Runtime):
         folder (`str` or `Path`), num_threads (`int`, *optional*): See [`Runtime`].
         precision (`str`, *optional*): Type of the arithmetic; a float32 folder can also be computed in bfloat16 and
             the other way round. Where a processor has no bfloat16 or float16, float32 is used.
+        device (`str`, *optional*, defaults to `"cpu"`): `"cpu"`.
     """
 
-    def __init__(self, folder: str | Path, num_threads: int | None = None, precision: str | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        num_threads: int | None = None,
+        precision: str | None = None,
+        device: str = "cpu",
+    ):
+        if device != "cpu":
+            raise ValueError(f"device={device!r}, but OpenVINO files run on the CPU alone here: use device='cpu'.")
         openvino = import_optional("openvino", "export", "OpenVINO files")
         self._core = openvino.Core()
-        super().__init__(folder, num_threads, precision)
+        super().__init__(folder, num_threads, precision, device)
 
     def can_change_precision(self) -> bool:
         """See [`Runtime`]."""
@@ -170,23 +175,7 @@ class OpenVino(Runtime):
 
 
 class TorchProgram(Runtime):
-    """
-    A program of torch.export, run by PyTorch.
-
-    Args:
-        folder (`str` or `Path`), num_threads (`int`, *optional*), precision (`str`, *optional*): See [`Runtime`].
-        device (`str`, *optional*, defaults to `"cpu"`): Where to run.
-    """
-
-    def __init__(
-        self,
-        folder: str | Path,
-        num_threads: int | None = None,
-        precision: str | None = None,
-        device: str = "cpu",
-    ):
-        self._device = device
-        super().__init__(folder, num_threads, precision)
+    """A program of torch.export, run by PyTorch, see [`Runtime`]."""
 
     def load(self, shape: tuple[int, ...] | None) -> Call | None:
         """See [`Runtime`]."""
@@ -195,13 +184,13 @@ class TorchProgram(Runtime):
         if shape is not None:
             return None
         program = torch.export.load(self.folder / self.settings.file)
-        if self._device != "cpu":
-            program = torch.export.passes.move_to_device_pass(program, self._device)
+        if self.device != "cpu":
+            program = torch.export.passes.move_to_device_pass(program, self.device)
         module = program.module()
 
         def call(inputs: np.ndarray) -> np.ndarray:
             with torch.no_grad():
-                return module(torch.from_numpy(inputs).to(self._device)).cpu().numpy()
+                return module(torch.from_numpy(inputs).to(self.device)).cpu().numpy()
 
         return call
 
@@ -221,10 +210,5 @@ def load_runtime(
         ValueError: If the folder is no export, or does not fit what is asked for.
         ImportError: If the engine's package is not installed.
     """
-    file_format = read_settings(folder).format
-    if file_format == "openvino":
-        if device != "cpu":
-            raise ValueError(f"device={device!r}, but OpenVINO files run on the CPU alone here: use device='cpu'.")
-        return OpenVino(folder, num_threads, precision)
-    runtime_class = OnnxRuntime if file_format == "onnx" else TorchProgram
-    return runtime_class(folder, num_threads, precision, device)
+    runtimes = {"onnx": OnnxRuntime, "openvino": OpenVino, "torch": TorchProgram}
+    return runtimes[read_settings(folder).format](folder, num_threads, precision, device)

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from .optional import import_optional
+from ..optional import import_optional
 
 Color = tuple[int, int, int]
 

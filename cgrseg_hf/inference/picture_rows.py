@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..image_processing_cgrseg import pil_to_array
-from .optional import import_optional
+from ..optional import import_optional
 from .pictures import (
     PictureSource,
     UnreadablePictureError,

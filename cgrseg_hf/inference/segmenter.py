@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
 from ..configuration_cgrseg import SIZE_DIVISOR
-from ..post_processing_cgrseg import label_map_from_logits, resize_logits
+from ..post_processing_cgrseg import label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..visualization import class_colors
 from .engines import Engine, EngineName, make_engine
@@ -324,7 +324,7 @@ class Segmenter:
 
     @property
     def _label_dtype(self) -> torch.dtype:
-        return torch.uint8 if len(self.id2label) <= 256 else torch.int32
+        return label_map_dtype(len(self.id2label))
 
     def _segment_in_windows(
         self,

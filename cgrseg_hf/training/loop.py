@@ -48,19 +48,22 @@ class TrainingResult:
         output (`Path`): Folder of the run.
         model (`Path`, *optional*): Folder of the best model, or of the last one where nothing was evaluated.
         step (`int`): Steps done.
-        finished (`bool`): Whether all steps were done; if not, a signal stopped the run after a checkpoint.
         best_mean_iou (`float`, *optional*): Of the best model on the validation split, 0 to 1.
         num_parameters (`int`): Of the model.
-        stopped_by (`int`, *optional*): The signal that stopped the run.
+        stopped_by (`int`, *optional*): The signal that stopped the run after a checkpoint, before all steps were done.
     """
 
     output: Path
     model: Path | None
     step: int
-    finished: bool
     best_mean_iou: float | None
     num_parameters: int
     stopped_by: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps were done."""
+        return self.stopped_by is None
 
 
 class TrainingStoppedError(ValueError):
@@ -342,6 +345,4 @@ def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppe
 
 
 def _describe_result(run: TrainingRun, model: Path | None, stopped_by: int | None = None) -> TrainingResult:
-    return TrainingResult(
-        run.output, model, run.step, stopped_by is None, run.best_mean_iou, run.model.num_parameters(), stopped_by
-    )
+    return TrainingResult(run.output, model, run.step, run.best_mean_iou, run.model.num_parameters(), stopped_by)
