@@ -20,7 +20,11 @@ from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation
 from cgrseg_hf.benchmark import count_model, measure_in_rounds
 from cgrseg_hf.inference import keep_freed_memory
 from cgrseg_hf.modeling_cgrseg import SpatialFeatureReconstruction, StripConvolution
-from cgrseg_hf.modeling_efficientformerv2 import EfficientFormerV2PositionBias, position_distances
+from cgrseg_hf.modeling_efficientformerv2 import (
+    EfficientFormerV2Attention,
+    EfficientFormerV2PositionBias,
+    position_distances,
+)
 
 TOLERANCE = 1e-4
 
@@ -43,6 +47,14 @@ class LiteralPositionBias(EfficientFormerV2PositionBias):
         return nn.functional.interpolate(bias, size=(num_queries, num_keys), mode="bicubic", align_corners=False)[0]
 
 
+class LiteralAttention(EfficientFormerV2Attention):
+    """Upsampled in the layout that it comes in."""
+
+    def upsample(self, hidden_states: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """(batch, channels, height, width) to the given height and width, bilinearly."""
+        return nn.functional.interpolate(hidden_states, size=size, mode="bilinear", align_corners=False)
+
+
 class LiteralReconstruction(SpatialFeatureReconstruction):
     """Each coarser scale is upsampled first and projected then."""
 
@@ -63,6 +75,7 @@ class LiteralReconstruction(SpatialFeatureReconstruction):
 LITERAL = {
     StripConvolution: LiteralStripConvolution,
     EfficientFormerV2PositionBias: LiteralPositionBias,
+    EfficientFormerV2Attention: LiteralAttention,
     SpatialFeatureReconstruction: LiteralReconstruction,
 }
 
