@@ -16,11 +16,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from cgrseg_hf import CGRSegConfig
+from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
+from cgrseg_hf.export import ExportReport, export_model
 from cgrseg_hf.modeling_efficientformerv2 import position_distances
 
 FIXTURES = Path(__file__).parent / "fixtures"
 sys.path.append(str(FIXTURES / "parity"))
+
+# What an export in each format needs besides PyTorch.
+NEEDED_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
 
 import fill  # noqa: E402  (the rule by which the reference's weights and inputs were made)
 
@@ -44,6 +48,47 @@ def tiny_config() -> Callable[..., CGRSegConfig]:
         return CGRSegConfig(**settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """A folder of photos."""
+    return FIXTURES / "photos" / "images"
+
+
+@pytest.fixture(scope="session")
+def decided_model(tiny_config) -> CGRSegForSemanticSegmentation:
+    """A tiny model whose scores lie so far apart that no rounding error decides between classes."""
+    torch.manual_seed(0)
+    model = CGRSegForSemanticSegmentation(tiny_config()).eval()
+    torch.nn.init.normal_(model.head.classifier.weight, std=3.0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def decided_folder(decided_model, tmp_path_factory) -> Path:
+    """That model in a folder, with an image processor for small pictures."""
+    folder = tmp_path_factory.mktemp("decided")
+    decided_model.save_pretrained(folder)
+    CGRSegImageProcessor(size={"shortest_edge": 96, "longest_edge": 400}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(decided_folder, tmp_path_factory) -> Callable[..., ExportReport]:
+    """Export that model, each way once; what is written is shared and stays as it is."""
+    reports = {}
+
+    def export(format: str, precision: str = "float32", **settings) -> ExportReport:
+        for package in NEEDED_PACKAGES[format]:
+            pytest.importorskip(package)
+        way = (format, precision, *sorted(settings.items()))
+        if way not in reports:
+            folder = tmp_path_factory.mktemp("exports") / format
+            reports[way] = export_model(decided_folder, folder, format, precision, **settings)
+        return reports[way]
+
+    return export
 
 
 @pytest.fixture(scope="session")
