@@ -57,7 +57,7 @@ _FUSED_ACTIVATIONS = {
     nn.Sigmoid: ("sigmoid", ""),
 }
 # Attention scores of an image that are in memory at once, in bytes: what a core's caches hold.
-_SCORES_AT_ONCE = 2**22
+_SCORES_AT_ONCE = 2**23
 # Resized attention biases that are kept from one call to the next, in bytes for each attention.
 _KEPT_BIASES = 2**26
 
@@ -354,18 +354,24 @@ class _PositionBias(nn.Module):
             self._keep((num_queries, num_keys), kept)
         return kept
 
-    def parts(self, num_queries: int, num_keys: int, step: int) -> Iterator[torch.Tensor]:
-        """The bias of `step` queries after the other, never more of it in memory if the whole is large."""
-        if self.bias.element_size() * len(self.bias) * num_queries * num_keys <= _KEPT_BIASES:
-            yield from self(num_queries, num_keys).split(step, dim=1)
-            return
-        # Bicubic resizing acts on keys and queries one after the other.
-        resized = self._resize(self.bias.shape[1], num_keys)
-        weights = _bicubic_weights(self.bias.shape[1], num_queries, self.bias)
-        for rows in weights.split(step):
-            (used,) = rows.any(dim=0).nonzero(as_tuple=True)
-            used = slice(int(used[0]), int(used[-1]) + 1)
-            yield rows[:, used] @ resized[:, used]
+    def parts(
+        self, num_queries: int, num_keys: int, heads_at_once: int, queries_at_once: int
+    ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """Heads, queries and their part of the bias, one after the other: never the whole in memory if it is large."""
+        is_large = self.bias.element_size() * len(self.bias) * num_queries * num_keys > _KEPT_BIASES
+        if is_large:  # bicubic resizing acts on keys and queries one after the other
+            bias = self._resize(self.bias.shape[1], num_keys)
+            weights = _bicubic_weights(self.bias.shape[1], num_queries, self.bias)
+        else:
+            bias = self(num_queries, num_keys)
+        for heads in _slices(len(self.bias), heads_at_once):
+            for queries in _slices(num_queries, queries_at_once):
+                if not is_large:
+                    yield heads, queries, bias[heads, queries]
+                    continue
+                (used,) = weights[queries].any(dim=0).nonzero(as_tuple=True)
+                used = slice(int(used[0]), int(used[-1]) + 1)
+                yield heads, queries, weights[queries, used] @ bias[heads, used]
 
     def _resize(self, num_queries: int, num_keys: int) -> torch.Tensor:
         size = (num_queries, num_keys)
@@ -419,28 +425,38 @@ def _is_exported() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
+def _slices(length: int, step: int) -> Iterator[slice]:
+    """`step` positions after the other."""
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
 def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     position_bias: _PositionBias,
     attend: Callable[..., torch.Tensor],
+    heads_at_once: int,
 ) -> torch.Tensor:
     """
-    Attention in parts of so many queries that scores stay small, (batch, channels, queries).
+    Attention in parts whose scores stay small, (batch, channels, queries).
 
     Args:
         query, key, value (`torch.Tensor`): Each (batch, heads, positions, size).
         position_bias (`_PositionBias`): The bias.
         attend (`Callable`): Attention of a query part, key, value and bias part, (batch, heads, queries, size).
+        heads_at_once (`int`): Heads of a part: matrix products want many queries, so as few heads as can be.
     """
     num_queries, num_keys = query.shape[2], key.shape[2]
-    step = num_queries if _is_compiled() else max(_SCORES_AT_ONCE // (4 * query.shape[1] * num_keys), 1)
-    if step >= num_queries:
+    if _is_compiled() or 4 * query.shape[1] * num_queries * num_keys <= _SCORES_AT_ONCE:
         output = attend(query, key, value, position_bias(num_queries, num_keys))
     else:
-        parts = zip(query.split(step, dim=2), position_bias.parts(num_queries, num_keys, step))
-        output = torch.cat([attend(part, key, value, bias) for part, bias in parts], dim=2)
+        queries_at_once = max(_SCORES_AT_ONCE // (4 * heads_at_once * num_keys), 1)
+        key, value = key.contiguous(), value.contiguous()  # read once for each part
+        output = value.new_empty(*query.shape[:3], value.shape[3])
+        for heads, queries, bias in position_bias.parts(num_queries, num_keys, heads_at_once, queries_at_once):
+            output[:, heads, queries] = attend(query[:, heads, queries], key[:, heads], value[:, heads], bias)
     return output.transpose(1, 2).flatten(2).transpose(1, 2)
 
 
@@ -468,7 +484,7 @@ class _Attention(nn.Module):
         query, key = (split_heads(half, self.num_heads) for half in self.query_key(hidden_states).chunk(2, dim=1))
         value_map = self.value(hidden_states)
         value = split_heads(value_map, self.num_heads)
-        attended = _attend(query, key, value, self.position_bias, self._talk_and_attend)
+        attended = _attend(query, key, value, self.position_bias, self._talk_and_attend, self.num_heads)
         output = attended.unflatten(2, value_map.shape[-2:]) + self.local(value_map)
         if self.downsample is not None:
             output = nn.functional.interpolate(output, size=size, mode="bilinear", align_corners=False)
@@ -508,7 +524,7 @@ class _DownsampleAttention(nn.Module):
         key = split_heads(self.key(hidden_states), self.num_heads)
         value_map = self.value(hidden_states)
         value = split_heads(value_map, self.num_heads)
-        attended = _attend(query, key, value, self.position_bias, self._attend_plainly)
+        attended = _attend(query, key, value, self.position_bias, self._attend_plainly, heads_at_once=1)
         output = attended.unflatten(2, residual.shape[-2:]) + self.local(value_map)
         return self.projection.add_to(residual, self.activation(output))
 

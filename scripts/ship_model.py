@@ -4,7 +4,8 @@
     python scripts/ship_model.py runs/camvid --data DIR --label-ids void-first --facts model_cards/cgrseg-t-camvid.yaml
 
 The half-precision weights are what is evaluated, in float32 arithmetic: the scores in the card are of the files that
-are shipped.
+are shipped. Without the training's folder, the model that is in the package already gets its card anew; the training's
+curve is kept beside the facts for that.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
 from cgrseg_hf.data import load_data
 from cgrseg_hf.evaluation import evaluate_model, per_class_table, write_report
-from cgrseg_hf.model_card import CardFacts, make_model_card, read_log
+from cgrseg_hf.model_card import CardFacts, losses_by_step, make_model_card, read_log
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -28,24 +29,27 @@ _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 def main() -> None:
     """Write the model's folder, evaluate it, and write its card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the training")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of the training")
     parser.add_argument("--data", required=True, help="data set with a validation split")
     parser.add_argument("--dataset", default="camvid", help="whose classes these are (default: camvid)")
     parser.add_argument("--label-ids", default="auto", help="convention of the ids")
     parser.add_argument("--facts", type=Path, required=True, help="YAML of what the card says in words")
     parser.add_argument("--output", type=Path, default=DEFAULT_MODEL, help="the model's folder")
+    parser.add_argument("--report", type=Path, default=Path("runs/shipped-report"), help="folder of the evaluation")
     arguments = parser.parse_args()
 
-    write_model(arguments.run / "best", arguments.output)
+    log = arguments.facts.with_suffix(".log.jsonl")
+    if arguments.run is not None:
+        write_model(arguments.run / "best", arguments.output)
+        write_curve(arguments.run / "log.jsonl", log)
     data = load_data(arguments.data, "validation", arguments.dataset, label_ids=arguments.label_ids)
     model = AutoModelForSemanticSegmentation.from_pretrained(arguments.output)
     image_processor = AutoImageProcessor.from_pretrained(arguments.output)
     result = evaluate_model(model, image_processor, data, num_workers=1, keep_worst=10)
     print(per_class_table(result))
     facts = CardFacts(**yaml.safe_load(arguments.facts.read_text(encoding="utf-8")))
-    report = json.loads(write_report(result, arguments.run / "report", model=facts.name).read_text(encoding="utf-8"))
-    log = read_log(arguments.run / "log.jsonl")
-    card = make_model_card(facts, report, log, model.num_parameters(), image_processor.size)
+    report = json.loads(write_report(result, arguments.report, model=facts.name).read_text(encoding="utf-8"))
+    card = make_model_card(facts, report, read_log(log), model.num_parameters(), image_processor.size)
     card.save(arguments.output / "README.md")
     shutil.copy(arguments.output / "README.md", arguments.facts.with_suffix(".md"))
     size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6
@@ -67,6 +71,18 @@ def write_model(source: Path, target: Path) -> None:
             f"Half precision cannot hold {infinite[0]}: its largest value is {weights[infinite[0]].max()}."
         )
     save_file(halves, target / _FILES[2], metadata={"format": "pt"})
+
+
+def write_curve(source: Path, target: Path) -> None:
+    """Copy a training's evaluations, and the loss at each, from its log."""
+    log = read_log(source)
+    losses = losses_by_step(log)
+    lines = [
+        {name: entry[name] for name in ("step", "mean_iou", "overall_accuracy")} | {"loss": losses[entry["step"]]}
+        for entry in log
+        if "mean_iou" in entry
+    ]
+    target.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

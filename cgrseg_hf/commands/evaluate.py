@@ -23,7 +23,10 @@ from .data_options import (
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="Folder of the model, or its id on the Hugging Face Hub.", show_default="shipped")
+        str,
+        typer.Argument(
+            help="Folder of the model or of an export of it, or its id on the Hugging Face Hub.", show_default="shipped"
+        ),
     ] = str(DEFAULT_MODEL),
     data: Annotated[
         str | None, typer.Option(help="Folder or Hub id of the data set.", show_default="the known data set's Hub id")
@@ -95,13 +98,20 @@ def evaluate(
 
     from ..data import load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
+    from ..export import ExportedModel
+    from ..export.settings import is_export
     from ..processes import AUTOCAST_TYPES, make_accelerator
 
     accelerator = make_accelerator()
     image_processor = AutoImageProcessor.from_pretrained(model)
     if size is not None:
         image_processor.size = override_size(image_processor.size, size)
-    network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
+    if is_export(model):
+        if precision != "no":
+            raise typer.BadParameter(f"--precision: {model} was exported in a precision of its own; leave it out.")
+        network = ExportedModel.from_pretrained(model)
+    else:
+        network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
     loaded = load_data(
         data,
         split,

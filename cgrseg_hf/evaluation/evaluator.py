@@ -22,7 +22,7 @@ from ..data.loading import Example
 from ..data.workers import prepare_worker
 from .cross_check import CrossCheck
 from .metric import MeanIoU, count_pixels, metrics_from_confusion_matrix
-from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, predict_label_map
+from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, find_device_and_type, predict_label_map
 
 
 @dataclass
@@ -171,7 +171,8 @@ def evaluate_model(
         worst = _choose_worst(_gather(worst), keep_worst) if keep_worst else []
     if num_images == 0:
         raise ValueError(f"There is no image to evaluate on in {data.description}.")
-    parameter = next(model.parameters())
+    device, dtype = find_device_and_type(model)
+    arithmetic = autocast or getattr(getattr(model, "engine", None), "dtype", dtype)
     return EvaluationResult(
         confusion_matrix=confusion_matrix,
         metrics=metrics_from_confusion_matrix(confusion_matrix),
@@ -187,8 +188,8 @@ def evaluate_model(
             "split": data.split,
             "label_mapping": data.label_mapping.describe(),
         },
-        device=_describe_device(parameter.device),
-        precision=str(parameter.dtype if autocast is None else autocast).removeprefix("torch."),
+        device=_describe_device(device),
+        precision=str(arithmetic).removeprefix("torch."),
         cross_check=tally.check.finish() if tally.check else None,
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
 from ..post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
@@ -140,14 +141,19 @@ def predict_label_map(
         return probabilities[0].argmax(dim=0).to(label_map_dtype(probabilities.shape[1]))
 
 
+def find_device_and_type(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where a model runs, and the type of the pixels that it takes; an exported model has no parameters to ask."""
+    place = model if isinstance(model, PreTrainedModel) else next(model.parameters())
+    return place.device, place.dtype
+
+
 class _Network:
     """A model as a function from pixels to logits, in its own type, on its own device."""
 
     def __init__(self, model: nn.Module, autocast: torch.dtype | None):
-        parameter = next(model.parameters())
         self.model = model
-        self.device = parameter.device
-        self.dtype = torch.float32 if autocast is not None else parameter.dtype
+        self.device, dtype = find_device_and_type(model)
+        self.dtype = torch.float32 if autocast is not None else dtype
         self.autocast = autocast
         self.is_cgrseg = getattr(getattr(model, "config", None), "model_type", None) == CGRSegConfig.model_type
 
