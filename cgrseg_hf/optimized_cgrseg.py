@@ -10,6 +10,7 @@ Shapes in comments are (batch, channels, height, width) unless they say otherwis
 """
 
 import copy
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -109,6 +110,11 @@ class CGRSegForInference(CGRSegPreTrainedModel):
             "The inference form cannot be saved: save the model that it was made from, and call "
             "optimize_for_inference() after loading, or export it."
         )
+
+    def kept_tensors(self) -> list[torch.Tensor]:
+        """What a pass reads besides pixels and parameters: resized attention biases, which later passes may replace."""
+        modules = (module for module in self.modules() if isinstance(module, _PositionBias))
+        return [bias for module in modules for bias in module.kept.values()]
 
     def forward(
         self, pixel_values: torch.Tensor, image_sizes: torch.LongTensor | None = None
@@ -338,7 +344,7 @@ class _PositionBias(nn.Module):
             weight, shift = _fold(talking_heads)
             bias = torch.einsum("hg,gqk->hqk", weight.flatten(1), bias) + shift[:, None, None]
         self.bias = nn.Parameter(bias.to(position_bias.table.dtype))
-        self._kept: OrderedDict[tuple[int, int], torch.Tensor] = OrderedDict()
+        self.kept: OrderedDict[tuple[int, int], torch.Tensor] = OrderedDict()
 
     def forward(self, num_queries: int, num_keys: int) -> torch.Tensor:
         """The whole bias, (heads, num_queries, num_keys), kept for the next call if it is not too large."""
@@ -348,7 +354,7 @@ class _PositionBias(nn.Module):
             return self.bias
         if torch.compiler.is_compiling():
             return self._resize(num_queries, num_keys)
-        kept = self._kept.get((num_queries, num_keys))
+        kept = self.kept.get((num_queries, num_keys))
         if kept is None:
             kept = self._resize(num_queries, num_keys)
             self._keep((num_queries, num_keys), kept)
@@ -369,8 +375,7 @@ class _PositionBias(nn.Module):
                 if not is_large:
                     yield heads, queries, bias[heads, queries]
                     continue
-                (used,) = weights[queries].any(dim=0).nonzero(as_tuple=True)
-                used = slice(int(used[0]), int(used[-1]) + 1)
+                used = _bicubic_support(queries, self.bias.shape[1], num_queries)
                 yield heads, queries, weights[queries, used] @ bias[heads, used]
 
     def _resize(self, num_queries: int, num_keys: int) -> torch.Tensor:
@@ -380,12 +385,12 @@ class _PositionBias(nn.Module):
         return nn.functional.interpolate(self.bias[None], size=size, mode="bicubic", align_corners=False)[0]
 
     def _keep(self, size: tuple[int, int], bias: torch.Tensor) -> None:
-        self._kept[size] = bias
-        while sum(one.nbytes for one in self._kept.values()) > _KEPT_BIASES:
-            self._kept.popitem(last=False)
+        self.kept[size] = bias
+        while sum(one.nbytes for one in self.kept.values()) > _KEPT_BIASES:
+            self.kept.popitem(last=False)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
-        self._kept.clear()
+        self.kept.clear()
         return super()._apply(fn, recurse)
 
 
@@ -393,6 +398,12 @@ def _bicubic_weights(length: int, target: int, like: torch.Tensor) -> torch.Tens
     """The matrix (target, length) of bicubic resizing along one axis."""
     identity = torch.eye(length, dtype=like.dtype, device=like.device)
     return nn.functional.interpolate(identity[None, None], (target, length), mode="bicubic", align_corners=False)[0, 0]
+
+
+def _bicubic_support(part: slice, length: int, target: int) -> slice:
+    """Which of `length` positions a part of `target` resized ones is made of."""
+    first, last = (math.floor((at + 0.5) * length / target - 0.5) for at in (part.start, part.stop - 1))
+    return slice(max(first - 1, 0), min(last + 2, length - 1) + 1)
 
 
 def _resize_rows(bias: torch.Tensor, target: int) -> torch.Tensor:

@@ -117,7 +117,7 @@ def _make_engine(
     source: Source, engine: str, form: str, dtype: torch.dtype | None, device: torch.device, num_threads: int
 ) -> Engine:
     if source.export is not None:
-        return make_engine(source.export, num_threads=num_threads)
+        return make_engine(source.export, device="cpu" if device.type == "cpu" else None, num_threads=num_threads)
     if engine in ("torch", "compile"):
         if form == "plain":
             return PlainTorch(source.model, device, dtype, compiled=engine == "compile")

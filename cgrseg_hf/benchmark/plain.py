@@ -28,7 +28,9 @@ class PlainTorch(Engine):
         self.name = "compile" if compiled else "torch"
         self.device, self.dtype, self.config = device, dtype, model.config
         self.model = copy.deepcopy(model).to(device, dtype).eval()
-        self._run = torch.compile(self.model) if compiled else self.model
+        # As the inference form is compiled, so that only the form differs.
+        mode = "reduce-overhead" if device.type == "cuda" else None
+        self._run = torch.compile(self.model, mode=mode) if compiled else self.model
 
     @torch.inference_mode()
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -62,6 +64,10 @@ class PlainExport(Engine):
         self._files = files
         self._num_threads = num_threads
         self._sessions: dict[torch.Size, Callable[[torch.Tensor], torch.Tensor]] = {}
+
+    def export(self, shape: torch.Size) -> None:
+        """Make the file for an input of this shape, without loading it."""
+        self._files.get(shape)
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """See [`Engine`]."""

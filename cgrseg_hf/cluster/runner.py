@@ -3,7 +3,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..optional import import_optional
 from ..pretrained import DEFAULT_MODEL
 from .results import ResultStore, error_row, result_row
-from .shards import Photo, Shard, list_shards, read_photos
+from .shards import MissingColumnError, Photo, Shard, list_shards, read_photos
 
 # Only the shards' descriptions and summaries pass through the cluster's shared memory.
 _LOCAL_OBJECT_STORE = 128 * 2**20
@@ -97,11 +97,19 @@ def segment_on_cluster(
     ray = import_optional("ray", "ray", "Runs on a cluster")
     import_optional("ray.data", "ray", "Runs on a cluster")
 
-    source, output, model = _absolute(source), _absolute(output), _absolute(model)
+    source, model = _absolute(source), _absolute(model)
+    output = os.fspath(output)
+    output = output if "://" in output else str(Path(output).resolve())
     shards = list_shards(source, shard_size)
     store = ResultStore(output)
-    store.begin({"source": source, "model": model, "engine": engine, "dtype": dtype})
+    settings = {"engine": engine, "dtype": dtype, "shard_size": shard_size, "image_column": image_column}
+    store.begin({"source": source, "model": model, **settings})
     finished = store.finished()
+    if strangers := finished - {shard.name for shard in shards}:
+        raise ValueError(
+            f"{output} holds results ({min(strangers)}.parquet and {len(strangers) - 1} more) of photos that are not "
+            f"in {source} now, or are divided otherwise: choose another folder, or remove them."
+        )
     to_do = [shard for shard in shards if shard.name not in finished]
     num_photos, errors = 0, {}
     if to_do:
@@ -200,7 +208,7 @@ class _ShardSegmenter:
                 errors[photo.name] = str(error)
                 unreadable.append(error_row(photo.name, error))
 
-            photos = read_photos(shard, self.image_column)
+            photos = _until_broken(read_photos(shard, self.image_column), shard, note)
             for segmentation in self.segmenter(photos, batch_size=self.batch_size, on_error=note):
                 num_photos += 1
                 yield result_row(segmentation.source.name, segmentation)
@@ -209,3 +217,13 @@ class _ShardSegmenter:
 
         self.store.write_rows(shard.name, rows(), self.segmenter.id2label)
         return {"num_photos": [num_photos], "failed": [list(errors)], "reasons": [list(errors.values())]}
+
+
+def _until_broken(photos: Iterator[Photo], shard: Shard, note: Callable[[Photo, Exception], None]) -> Iterator[Photo]:
+    """The photos of a shard up to where its file is broken, which is noted as one that cannot be read."""
+    try:
+        yield from photos
+    except MissingColumnError:
+        raise
+    except Exception as error:  # archives and parquet files have errors of their own for what is cut off
+        note(Photo(shard.files[0], b""), error)

@@ -42,6 +42,10 @@ class Shard:
     root: str
 
 
+class MissingColumnError(ValueError):
+    """A parquet file has no column of photos."""
+
+
 class Photo(io.BytesIO):
     """An encoded picture with a name."""
 
@@ -77,8 +81,8 @@ def list_shards(source: str, shard_size: int = 256) -> list[Shard]:
         problem = "has no pictures, parquet files or tar archives" if file_system.exists(root) else "does not exist"
         raise ValueError(f"{source} {problem}: give a folder, or a parquet file or tar archive.")
     return [
-        Shard(_name(index, group, sizes, root), kind, tuple(map(file_system.unstrip_protocol, group)), root)
-        for index, group in enumerate(groups)
+        Shard(_name(group, sizes, root), kind, tuple(map(file_system.unstrip_protocol, group)), root)
+        for group in groups
     ]
 
 
@@ -91,9 +95,9 @@ def _group(paths: list[str], shard_size: int) -> tuple[str, list[list[str]]]:
     return "folder", [pictures[start : start + shard_size] for start in range(0, len(pictures), shard_size)]
 
 
-def _name(index: int, files: list[str], sizes: dict[str, int | None], root: str) -> str:
+def _name(files: list[str], sizes: dict[str, int | None], root: str) -> str:
     listing = "\n".join(f"{_relative(path, root)}\t{sizes[path]}" for path in files)
-    return f"{index:06d}-{hashlib.sha256(listing.encode()).hexdigest()[:12]}"
+    return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
 def _relative(path: str, root: str) -> str:
@@ -109,17 +113,25 @@ def read_photos(shard: Shard, image_column: str | None = None) -> Iterator[Photo
         image_column (`str`, *optional*): Column of a parquet file that has the photos; by default it is found.
 
     Raises:
-        ValueError: If a parquet file has no column of photos, or two rows share a name.
+        MissingColumnError: If a parquet file has no column of photos.
     """
     if shard.kind == "folder":
         for path in shard.files:
-            with fsspec.open(path, "rb") as file:
-                yield Photo(_relative(fsspec.core.strip_protocol(path), shard.root), file.read())
+            yield Photo(_relative(fsspec.core.strip_protocol(path), shard.root), _read_file(path))
         return
     (path,) = shard.files
     name = _relative(fsspec.core.strip_protocol(path), shard.root)
     with fsspec.open(path, "rb") as file:
         yield from _read_tar(file, name) if shard.kind == "tar" else _read_parquet(file, name, image_column)
+
+
+def _read_file(path: str) -> bytes:
+    """A file's content; nothing, which is no picture, if it is gone."""
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _read_tar(file: Any, name: str) -> Iterator[Photo]:
@@ -154,5 +166,5 @@ def _find_image_column(columns: list[str], name: str, image_column: str | None) 
         image_column = next((column for column in _IMAGE_COLUMNS if column in columns), None)
     if image_column not in columns:
         wanted = "of pictures" if image_column is None else repr(image_column)
-        raise ValueError(f"{name} has no column {wanted}, but {', '.join(columns)}: name the one with --image-column.")
+        raise MissingColumnError(f"{name} has no column {wanted}, but {', '.join(columns)}: pass image_column=.")
     return image_column

@@ -163,7 +163,9 @@ def _plan(photos: list[Path], output: Path) -> list[_Job]:
     jobs: list[_Job] = []
     taken: set[str] = set()
     for photo, place in places.items():
-        name = place if same_name[_comparable(place.with_suffix(""))] > 1 else place.with_suffix("")
+        name = place.with_suffix("")
+        if same_name[_comparable(name)] > 1 or name.name == ".":  # of "..jpg"
+            name = place
         unique, count = name, 1
         while _comparable(unique) in taken:
             count += 1

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
 from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
+from ..inference.pictures import open_picture, to_photo
 from ..provenance import find_versions
 from .onnx_file import write_onnx
 from .openvino_file import write_openvino
 from .parity import ParityReport, compare
-from .parts import LabelMap, Network, Parts, PicturePreparation
+from .parts import LabelMap, Network, Parts, PicturePreparation, find_num_channels
 from .runtimes import load_runtime
 from .settings import DEFAULT_OPSET, ExportSettings, is_export, write_settings
 from .torch_file import write_torch
@@ -99,7 +99,8 @@ def export_model(
         opset (`int`, *optional*, defaults to 20):
             Version of ONNX's operators.
         image_processor (`BaseImageProcessor`, *optional*):
-            By default the one beside the model, or for a model in memory CGRSeg's with its defaults.
+            By default the one beside the model, or for a model in memory CGRSeg's with its defaults
+            (for other than three channels, with means and deviations of 0.5).
         overwrite (`bool`, *optional*, defaults to `False`):
             Whether to replace an earlier export in the same folder.
 
@@ -114,22 +115,28 @@ def export_model(
     settings = ExportSettings(format, precision, include_preprocessing, include_argmax, size, opset)
     output = Path(output)
     _check_output(output, overwrite)
-    photos = [] if calibration is None else _read_photos(calibration, max_calibration)
+    photos = [] if calibration is None else _find_photos(calibration, max_calibration)
     if settings.precision == "int8" and not photos:
         raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")
     model, image_processor = _load(source, image_processor)
+    num_channels = find_num_channels(model.config)
+    if photos and num_channels != 3:
+        raise ValueError(f"calibration holds photos of three channels, and the model takes {num_channels}.")
+    if settings.size is not None and not settings.include_preprocessing:
+        image_processor = _bring_to_size(image_processor, settings.size)
     parts = _make_parts(model, image_processor, settings)
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = Path(temporary) / output.name
         folder.mkdir()
-        pixels = (_prepare(photo, image_processor, settings) for _, photo in photos)
+        pixels = (_prepare(_read_photo(photo), image_processor) for _, photo in photos)
         _WRITERS[settings.format](parts, settings, folder / settings.file, pixels)
         model.config.save_pretrained(folder)
         image_processor.save_pretrained(folder)
         write_settings(folder, settings)
-        parity = compare(load_runtime(folder), model, image_processor, photos[:_PHOTOS_COMPARED])
+        compared = [(name, _read_photo(photo)) for name, photo in photos[:_PHOTOS_COMPARED]]
+        parity = compare(load_runtime(folder), model, image_processor, compared)
         parity.check()
         write_settings(folder, settings, parity=_describe(parity), versions=_find_versions(settings))
         if overwrite and output.exists():
@@ -151,11 +158,25 @@ def _load(source: PreTrainedModel | str | os.PathLike, image_processor: Any) -> 
     """The model in evaluation mode and float32 on the CPU, and its image processor."""
     if isinstance(source, PreTrainedModel):
         model = copy.deepcopy(source).float().cpu().eval()  # the caller's stays as it is
-        return model, image_processor or CGRSegImageProcessorPil()
+        return model, image_processor or _make_image_processor(find_num_channels(model.config))
     if is_export(source):
         raise ValueError(f"{source} is an export already: give the model that it was made from.")
     model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()
     return model, image_processor or AutoImageProcessor.from_pretrained(source)
+
+
+def _make_image_processor(num_channels: int) -> CGRSegImageProcessorPil:
+    # ImageNet's means and deviations are those of three channels.
+    settings = {} if num_channels == 3 else {name: [0.5] * num_channels for name in ("image_mean", "image_std")}
+    return CGRSegImageProcessorPil(**settings)
+
+
+def _bring_to_size(image_processor: Any, size: tuple[int, int]) -> Any:
+    """An image processor whose pixels fit a file that takes one size alone; the network pads by itself."""
+    image_processor = copy.deepcopy(image_processor)
+    image_processor.size = {"height": size[0], "width": size[1]}
+    image_processor.do_pad = False
+    return image_processor
 
 
 def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSettings) -> Parts:
@@ -170,18 +191,17 @@ def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSe
     # asked for; the others are computed in the type that they are written in.
     if settings.format != "openvino" and settings.precision in ("float16", "bfloat16"):
         form = form.to(getattr(torch, settings.precision))
-    backbone = getattr(config, "backbone_config", None) or config
     return Parts(
         network=Network(form).eval(),
         preparation=PicturePreparation(image_processor).eval() if settings.include_preprocessing else None,
         label_map=LabelMap().eval() if settings.include_argmax else None,
-        num_channels=getattr(backbone, "num_channels", 3),
+        num_channels=find_num_channels(config),
         num_labels=config.num_labels,
     )
 
 
-def _read_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> list[tuple[str, np.ndarray]]:
-    """Names and pictures (height, width, 3), uint8, as a person sees them."""
+def _find_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> list[tuple[str, Any]]:
+    """Names of photos, and what [`open_picture`] opens."""
     if isinstance(calibration, str | os.PathLike):
         folder = Path(calibration)
         if not folder.is_dir():
@@ -191,24 +211,20 @@ def _read_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> 
             raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(IMAGE_SUFFIXES)}).")
     step = max(len(calibration) / limit, 1)
     chosen = [calibration[int(index * step)] for index in range(min(len(calibration), limit))]
-    photos = []
-    for index, photo in enumerate(chosen):
-        name = Path(photo).name if isinstance(photo, str | os.PathLike) else f"photo {index}"
-        image = Image.open(photo) if isinstance(photo, str | os.PathLike) else photo
-        if not isinstance(image, Image.Image):
-            image = Image.fromarray(np.asarray(image))
-        photos.append((name, np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
-    return photos
+    return [
+        (Path(photo).name if isinstance(photo, str | os.PathLike) else f"photo {index}", photo)
+        for index, photo in enumerate(chosen)
+    ]
 
 
-def _prepare(photo: np.ndarray, image_processor: Any, settings: ExportSettings) -> np.ndarray:
+def _read_photo(photo: Any) -> np.ndarray:
+    """A photo as a person sees it, (height, width, 3), uint8."""
+    return np.asarray(to_photo(open_picture(photo)))
+
+
+def _prepare(photo: np.ndarray, image_processor: Any) -> np.ndarray:
     """The network's input for a photo, (1, channels, height, width)."""
-    size = (
-        {}
-        if settings.size is None or settings.include_preprocessing
-        else {"size": {"height": settings.size[0], "width": settings.size[1]}}
-    )
-    return np.asarray(image_processor([photo], return_tensors="np", do_pad=False, **size)["pixel_values"])
+    return np.asarray(image_processor([photo], return_tensors="np", do_pad=False)["pixel_values"])
 
 
 def _describe(parity: ParityReport) -> dict[str, Any]:

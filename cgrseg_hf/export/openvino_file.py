@@ -1,10 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Write a model in OpenVINO's representation."""
 
-import contextlib
-import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from ..environment import environment_variable
 from ..optional import import_optional
 from .parts import Parts
 from .settings import ExportSettings
@@ -35,7 +34,8 @@ def write_openvino(
     """
     openvino = import_optional("openvino", "export", "OpenVINO files")
     examples = parts.examples(None)
-    with _nothing_reported():
+    # OpenVINO's and NNCF's tools report their use over the network, except where this is set.
+    with environment_variable("CI", "true"):
         models = {}
         for name, part in parts.named():
             model = _convert(part, examples, parts.inputs(name), parts.output(name))
@@ -52,7 +52,7 @@ def write_openvino(
 def _convert(part: nn.Module, examples: dict[str, torch.Tensor], inputs: list[str], output: str) -> "openvino.Model":
     import openvino
 
-    any_length = {"image": [-1, -1, -1, 3], "pixel_values": [-1, None, -1, -1], "logits": [-1, None, -1, -1]}
+    any_length = {"image": [-1, -1, -1, None], "pixel_values": [-1, None, -1, -1], "logits": [-1, None, -1, -1]}
     example = tuple(examples[name] for name in inputs)
     shapes = [
         [known if length is None else length for length, known in zip(any_length[name], tensor.shape)]
@@ -108,17 +108,3 @@ def _quantize(model: "openvino.Model", calibration: Iterable[np.ndarray]) -> "op
         subset_size=len(batches),
         ignored_scope=nncf.IgnoredScope(types=["MatMul", "Softmax", "Interpolate", "ReduceMean", "AvgPool"]),
     )
-
-
-@contextlib.contextmanager
-def _nothing_reported() -> Iterator[None]:
-    """OpenVINO's and NNCF's tools report their use over the network, except where this is set."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from transformers import PreTrainedModel
 
 from ..post_processing_cgrseg import image_size_of_input, label_map_from_logits
+from .parts import find_num_channels
 from .runtimes import Runtime
 
 # Heights and widths of the pictures that every file of any size is tried on: odd ones, tall ones and wide ones.
@@ -113,7 +115,7 @@ class ParityReport:
 
 def compare(
     runtime: Runtime,
-    model: nn.Module,
+    model: PreTrainedModel,
     image_processor: Any,
     photos: Sequence[tuple[str, np.ndarray]] = (),
 ) -> ParityReport:
@@ -122,7 +124,7 @@ def compare(
 
     Args:
         runtime ([`Runtime`]): The exported file.
-        model (`nn.Module`): The PyTorch model, in evaluation mode.
+        model (`PreTrainedModel`): The PyTorch model, in evaluation mode.
         image_processor (`BaseImageProcessor`): Its image processor.
         photos (`Sequence[tuple[str, np.ndarray]]`, *optional*): Names and pictures (height, width, 3), uint8. At the
             five sizes they stand in for made-up pictures.
@@ -132,6 +134,7 @@ def compare(
     """
     comparisons = []
     settings = runtime.settings
+    num_channels = find_num_channels(model.config)
     if settings.size is None:
         sizes = SIZES
         pictures = [(name, photo) for name, photo in photos]
@@ -139,7 +142,7 @@ def compare(
         sizes = [settings.size] * len(SIZES)
         pictures = []
     shrunk = [
-        _resize(photos[index % len(photos)][1], size) if photos else make_picture(size, seed=index)
+        _resize(photos[index % len(photos)][1], size) if photos else make_picture(size, index, num_channels)
         for index, size in enumerate(sizes)
     ]
     kind = "a photo" if photos else "a made-up picture"
@@ -150,18 +153,18 @@ def compare(
     return ParityReport(TOLERANCES[runtime.precision], comparisons)
 
 
-def make_picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """A picture of smooth and rough colours, (height, width, 3), uint8; the same for the same size and seed."""
+def make_picture(size: tuple[int, int], seed: int = 0, num_channels: int = 3) -> np.ndarray:
+    """A picture of smooth and rough colours, (height, width, channels), uint8; the same for the same arguments."""
     generator = np.random.default_rng(seed)
     height, width = size
-    smooth = torch.from_numpy(generator.uniform(-80, 335, (1, 3, height // 48 + 2, width // 48 + 2)))
+    smooth = torch.from_numpy(generator.uniform(-80, 335, (1, num_channels, height // 48 + 2, width // 48 + 2)))
     smooth = nn.functional.interpolate(smooth, size, mode="bicubic")[0].permute(1, 2, 0).numpy()
-    return (smooth + generator.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
+    return (smooth + generator.normal(0, 12, (height, width, num_channels))).clip(0, 255).astype(np.uint8)
 
 
 @torch.no_grad()
 def _compare_one(
-    runtime: Runtime, model: nn.Module, image_processor: Any, name: str, picture: np.ndarray, do_resize: bool
+    runtime: Runtime, model: PreTrainedModel, image_processor: Any, name: str, picture: np.ndarray, do_resize: bool
 ) -> Comparison:
     settings = runtime.settings
     size = picture.shape[:2]

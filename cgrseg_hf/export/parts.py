@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.image_utils import PILImageResampling
 
 from ..configuration_cgrseg import SIZE_DIVISOR
@@ -59,7 +60,7 @@ class Parts:
         batch = 1 if size else 2
         # Odd numbers of positions at stride 32 are the general case: pooling windows are of unequal sizes.
         height, width = size or (544, 608)
-        image = torch.zeros(batch, height, width, 3, dtype=torch.uint8)
+        image = torch.zeros(batch, height, width, self.num_channels, dtype=torch.uint8)
         if self.preparation is not None and size is not None:
             pixel_values = self.preparation(image)
         else:
@@ -186,6 +187,11 @@ class LabelMap(nn.Module):
             scores = _resize_along(scores, dimension, length, target)
         labels = classes.index_select(0, scores.argmax(dim=-1).flatten())
         return labels.to(label_map_dtype(num_labels)).view(scores.shape[:-1])
+
+
+def find_num_channels(config: PreTrainedConfig) -> int:
+    """Channels of the pixels that a model takes, by its configuration or its backbone's."""
+    return getattr(getattr(config, "backbone_config", None) or config, "num_channels", 3)
 
 
 def _classes_that_can_win(logits: torch.Tensor) -> torch.Tensor:

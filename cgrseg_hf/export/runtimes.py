@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..environment import environment_variable
 from ..optional import import_optional
 from .settings import ExportSettings, read_settings
 
@@ -73,7 +74,17 @@ class Runtime(ABC):
 
         Returns:
             `np.ndarray`: logits (batch, num_labels, rows, columns) or labels (batch, height, width), of its own.
+
+        Raises:
+            ValueError: If the folder was exported for one size, and this is another.
         """
+        if self.settings.size is not None:
+            size = inputs.shape[1:3] if self.settings.include_preprocessing else inputs.shape[2:]
+            if (len(inputs), *size) != (1, *self.settings.size):
+                raise ValueError(
+                    f"{self.folder} was exported for one input of {self.settings.size[0]}×{self.settings.size[1]} "
+                    f"pixels at a time, and got {len(inputs)} of {size[0]}×{size[1]}: export it without a size."
+                )
         with self._lock:
             return self._choose(inputs.shape)(inputs)
 
@@ -131,7 +142,10 @@ class OnnxRuntime(Runtime):
                 f"device={self.device!r}, but the ONNX Runtime here runs on {', '.join(available)} alone: install "
                 "onnxruntime-gpu, or use device='cpu'."
             )
-        return list(dict.fromkeys([needed, "CPUExecutionProvider"]))
+        if needed == "CPUExecutionProvider":
+            return [needed]
+        index = int(self.device.partition(":")[2] or 0)
+        return [(needed, {"device_id": index}), "CPUExecutionProvider"]
 
 
 class OpenVino(Runtime):
@@ -152,7 +166,7 @@ class OpenVino(Runtime):
         precision: str | None = None,
         device: str = "cpu",
     ):
-        if device != "cpu":
+        if device.partition(":")[0] != "cpu":
             raise ValueError(f"device={device!r}, but OpenVINO files run on the CPU alone here: use device='cpu'.")
         openvino = import_optional("openvino", "export", "OpenVINO files")
         self._core = openvino.Core()
@@ -183,7 +197,9 @@ class TorchProgram(Runtime):
 
         if shape is not None:
             return None
-        program = torch.export.load(self.folder / self.settings.file)
+        # It reads some parts by pickle, which could run code, except where this is set.
+        with environment_variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1"):
+            program = torch.export.load(self.folder / self.settings.file)
         if self.device != "cpu":
             program = torch.export.passes.move_to_device_pass(program, self.device)
         module = program.module()

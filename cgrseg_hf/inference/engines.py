@@ -6,16 +6,21 @@ An engine takes normalised pixels of any size and gives logits; it knows nothing
 
 import copy
 import importlib.util
+import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
+
+logger = logging.get_logger(__name__)
 
 EngineName = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
 ENGINE_NAMES: tuple[str, ...] = ("auto", "torch", "compile", "onnxruntime", "openvino")
@@ -26,6 +31,9 @@ _ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 # CUDA graphs that are kept, one for each shape of input; each holds the memory of one pass through the network.
 _KEPT_GRAPHS = 4
+# A shape gets a graph when it comes so often among the last so many calls.
+_CALLS_TO_EARN_A_GRAPH = 3
+_CALLS_REMEMBERED = 8
 
 
 class Engine(ABC):
@@ -61,7 +69,7 @@ class Engine(ABC):
 
 class TorchEngine(Engine):
     """
-    PyTorch as it is: the model's inference form where it has one.
+    PyTorch as it is: the model's inference form where it has one. Calls from several threads take turns.
 
     Args:
         model (`PreTrainedModel`): The model. It stays as it is.
@@ -75,6 +83,7 @@ class TorchEngine(Engine):
         self.config = model.config
         self.device = torch.device(device)
         self.dtype = dtype
+        self._lock = threading.Lock()
         self._network = _make_network(model, self.device, dtype)
         self._graphs = _CudaGraphs(self._network) if self.device.type == "cuda" else None
 
@@ -82,7 +91,8 @@ class TorchEngine(Engine):
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """See [`Engine`]."""
         pixel_values = pixel_values.to(self.device, non_blocking=pixel_values.is_pinned())
-        return self._run(pixel_values).float()
+        with self._lock:
+            return self._run(pixel_values).float()
 
     def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return (self._graphs or self._network)(pixel_values)
@@ -132,32 +142,32 @@ def _make_network(model: PreTrainedModel, device: torch.device, dtype: torch.dty
 
 class _CudaGraphs:
     """
-    The network's kernels recorded for each shape of input that comes a second time, and replayed from then on.
+    The network's kernels recorded for each shape of input that comes often, and replayed from then on.
 
     A network of this size starts hundreds of short kernels; replaying saves the processor's time between them.
     """
 
     def __init__(self, network: torch.nn.Module):
         self.network = network
-        self.seen: set[torch.Size] = set()
-        self.graphs: OrderedDict[torch.Size, tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]] = OrderedDict()
+        self.seen: deque[torch.Size] = deque(maxlen=_CALLS_REMEMBERED)
+        self.graphs: OrderedDict[torch.Size, _Recording] = OrderedDict()
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
         shape = pixel_values.shape
-        if shape not in self.seen:
-            self.seen.add(shape)
-            return self.network(pixel_values.contiguous(memory_format=torch.channels_last))
+        self.seen.append(shape)
         if shape not in self.graphs:
+            if Counter(self.seen)[shape] < _CALLS_TO_EARN_A_GRAPH:
+                return self.network(pixel_values.contiguous(memory_format=torch.channels_last))
             self.graphs[shape] = self._record(pixel_values)
             if len(self.graphs) > _KEPT_GRAPHS:
                 self.graphs.popitem(last=False)
         self.graphs.move_to_end(shape)
-        graph, pixels, logits = self.graphs[shape]
-        pixels.copy_(pixel_values)
-        graph.replay()
-        return logits.clone()
+        recording = self.graphs[shape]
+        recording.pixels.copy_(pixel_values)
+        recording.graph.replay()
+        return recording.logits.clone()
 
-    def _record(self, pixel_values: torch.Tensor) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
+    def _record(self, pixel_values: torch.Tensor) -> "_Recording":
         pixels = pixel_values.clone(memory_format=torch.channels_last)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -168,7 +178,16 @@ class _CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             logits = self.network(pixels)
-        return graph, pixels, logits
+        kept_tensors = getattr(self.network.model, "kept_tensors", list)
+        return _Recording(graph, pixels, logits, kept_tensors())
+
+
+@dataclass
+class _Recording:
+    graph: torch.cuda.CUDAGraph
+    pixels: torch.Tensor
+    logits: torch.Tensor
+    read: list[torch.Tensor]  # what the kernels read by address, and nobody else may hold
 
 
 class ExportedEngine(Engine):
@@ -229,8 +248,8 @@ def make_engine(
             A model, the folder or Hub id of one, or a folder that `cgrseg export` wrote.
         engine (`str`, *optional*, defaults to `"auto"`):
             `"torch"`, `"compile"`, `"onnxruntime"` or `"openvino"`. By default, on a CPU the first of OpenVINO, ONNX
-            Runtime and PyTorch that is installed and can do it, on a GPU and for models other than CGRSeg PyTorch; for
-            an exported folder the engine that runs it.
+            Runtime and PyTorch that is installed, or PyTorch if the model cannot be exported; on a GPU and for models
+            other than CGRSeg PyTorch; for an exported folder the engine that runs it.
         device (`str` or `torch.device`, *optional*):
             Where to run. By default the first GPU if there is one and the engine can use it, else the CPU.
         dtype (`str` or `torch.dtype`, *optional*):
@@ -257,14 +276,26 @@ def make_engine(
     dtype = dtype or torch.float32
     if engine == "auto":
         engine = _choose_engine(source, device, dtype)
+        if engine in _FORMATS:
+            try:
+                return _export_and_open(source, engine, device, dtype, num_threads)
+            except (OSError, ValueError, RuntimeError) as error:
+                logger.warning("%s is not used, since the model cannot be exported here: %s", engine, error)
+                engine = "torch"
     if engine in _FORMATS:
-        from .export_cache import find_or_make_export
-
-        folder = find_or_make_export(source, _FORMATS[engine], str(dtype).removeprefix("torch."))
-        return ExportedEngine(folder, device, None, num_threads)
+        return _export_and_open(source, engine, device, dtype, num_threads)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     return (CompiledEngine if engine == "compile" else TorchEngine)(source, device, dtype)
+
+
+def _export_and_open(
+    model: PreTrainedModel, engine: str, device: torch.device, dtype: torch.dtype, num_threads: int | None
+) -> Engine:
+    from .export_cache import find_or_make_export
+
+    folder = find_or_make_export(model, _FORMATS[engine], str(dtype).removeprefix("torch."))
+    return ExportedEngine(folder, device, None, num_threads)
 
 
 def _open_export(

@@ -93,13 +93,14 @@ class TiffRows(PictureRows):
 
     Args:
         path (`str` or `os.PathLike`): The file.
+        num_channels (`int`, *optional*, defaults to 3): Channels that the model takes.
         is_label_map (`bool`, *optional*, defaults to `False`): Whether ids are read, not colours.
 
     Raises:
         UnreadablePictureError: If its pixels are neither grey nor RGB, or one of its parts is too large.
     """
 
-    def __init__(self, path: str | os.PathLike, is_label_map: bool = False):
+    def __init__(self, path: str | os.PathLike, num_channels: int = 3, is_label_map: bool = False):
         tifffile = import_optional("tifffile", "large", "TIFF files of any size")
         self._name = str(path)
         self._file = tifffile.TiffFile(path)
@@ -107,7 +108,7 @@ class TiffRows(PictureRows):
         self.size = (page.imagelength, page.imagewidth)
         self._is_label_map = is_label_map
         if not is_label_map:
-            self._check(tifffile)
+            self._check(tifffile, num_channels)
         self._segment_height, self._segment_width = (
             (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
         )
@@ -118,7 +119,7 @@ class TiffRows(PictureRows):
                 "write it anew in tiles, for instance by `tiffcp -t`."
             )
 
-    def _check(self, tifffile: Any) -> None:
+    def _check(self, tifffile: Any, num_channels: int) -> None:
         page = self._page
         known = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
         is_planar = page.samplesperpixel > 1 and page.planarconfig != tifffile.PLANARCONFIG.CONTIG
@@ -127,6 +128,16 @@ class TiffRows(PictureRows):
                 f"{self._name} is a TIFF of a kind that is not read in windows ({page.photometric.name}, "
                 f"{page.samplesperpixel} samples a pixel{', in planes' if is_planar else ''}): convert it to RGB or "
                 "grey, pixel by pixel."
+            )
+        if page.samplesperpixel not in (1, 3, 4, num_channels):
+            raise UnreadablePictureError(
+                f"{self._name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}."
+            )
+        if page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
+            # Whole pictures of such values are scaled by their largest one, which no window knows.
+            raise UnreadablePictureError(
+                f"{self._name} holds values of the type {page.dtype}; windows are read from 8 or 16 bits: convert it, "
+                "or leave out tile."
             )
         if (orientation := page.tags.valueof("Orientation", 1)) != 1:
             raise UnreadablePictureError(
@@ -185,7 +196,7 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     limit = max_pixels or 2**62
     suffix = Path(source).suffix.lower() if is_path(source) else ""
     if suffix in _TIFF_SUFFIXES:
-        rows = _open_file(TiffRows, source)
+        rows = _open_file(TiffRows, source, num_channels)
     elif suffix == ".npy":
         rows = _open_file(NpyRows, source, num_channels)
     else:

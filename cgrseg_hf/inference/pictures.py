@@ -2,6 +2,7 @@
 """What people pass as a picture, opened within a limit of pixels; what cannot be read is said in words."""
 
 import os
+import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,7 @@ def open_picture(source: PictureSource, max_pixels: int | None = None, num_chann
         size = _size_of_array(source, num_channels)
         _check_pixels(source, size, max_pixels)
         return Picture(source, size)
-    image = source if isinstance(source, Image.Image) else _decode(source, max_pixels)
-    _check_pixels(source, image.size, max_pixels)
-    image = turn_as_seen(image)
+    image = _decode(source, max_pixels)
     return Picture(image, (image.height, image.width))
 
 
@@ -118,19 +117,29 @@ def describe_type(source: Any) -> str:
     return f"a {type(source).__name__}"
 
 
-def _decode(source: str | os.PathLike | IO[bytes], max_pixels: int | None) -> Image.Image:
+def _decode(source: str | os.PathLike | IO[bytes] | Image.Image, max_pixels: int | None) -> Image.Image:
+    """The picture with its pixels, turned as a person sees it."""
     name = describe_source(source)
     try:
+        if isinstance(source, Image.Image):
+            return _load(source, source, max_pixels)
         with _open_within(source, max_pixels) as image:
-            _check_pixels(source, image.size, max_pixels)
-            image.load()
-            return image
+            return _load(image, source, max_pixels)
     except UnreadablePictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadablePictureError(_too_many_pixels(name, None, max_pixels)) from error
     except Exception as error:  # each of Pillow's formats has errors of its own for broken files
         raise UnreadablePictureError(f"{name} cannot be read as a picture: {_reason(source, error)}") from error
+
+
+def _load(image: Image.Image, source: PictureSource, max_pixels: int | None) -> Image.Image:
+    _check_pixels(source, image.size, max_pixels)
+    image.load()
+    try:
+        return turn_as_seen(image)
+    except (SyntaxError, ValueError, struct.error):
+        return image  # what says how to turn it is broken; its pixels are not
 
 
 def _reason(source: Any, error: Exception) -> str:

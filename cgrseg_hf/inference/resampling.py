@@ -71,15 +71,18 @@ def taps(region: slice, scale: float, length: int, antialias: bool) -> tuple[tor
     return positions.clamp(0, length - 1), weights.float()
 
 
-def pixel_entropy(logits: torch.Tensor, image_size: tuple[int, int], target_size: tuple[int, int]) -> torch.Tensor:
+def pixel_entropy(
+    logits: torch.Tensor, image_size: tuple[int, int] | None, target_size: tuple[int, int]
+) -> torch.Tensor:
     """
     Entropy of the classes' probabilities at each pixel, with the scores of a few rows at a time.
 
     Args:
         logits (`torch.Tensor` of shape `(num_labels, logits_height, logits_width)`):
-            Class scores, one position for every 8×8 pixels of the network's input.
-        image_size (`tuple[int, int]`):
-            Height and width in pixels of the image in the network's input.
+            Class scores.
+        image_size (`tuple[int, int]`, *optional*):
+            Height and width in pixels of the image in the input of CGRSeg, whose logits have a position for every 8×8
+            pixels. `None` for logits of any stride that cover the image exactly.
         target_size (`tuple[int, int]`):
             Height and width of the result.
 
@@ -87,6 +90,8 @@ def pixel_entropy(logits: torch.Tensor, image_size: tuple[int, int], target_size
         `torch.Tensor` of shape `target_size`, float32: nats.
     """
     (height, width), device = target_size, logits.device
+    if image_size is None:
+        image_size = tuple(LOGITS_STRIDE * length for length in logits.shape[1:])
     scales = [LOGITS_STRIDE * target / length for target, length in zip(target_size, image_size)]
     rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
     logits = logits[:, :rows, :columns].float()

@@ -19,7 +19,8 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
 from ..configuration_cgrseg import SIZE_DIVISOR
-from ..post_processing_cgrseg import label_map_dtype, label_map_from_logits, resize_logits
+from ..image_processing_cgrseg import CGRSegImageProcessingMixin
+from ..post_processing_cgrseg import image_size_of_input, label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..visualization import class_colors
 from .engines import Engine, EngineName, make_engine
@@ -267,7 +268,10 @@ class Segmenter:
         except (ValueError, TypeError) as error:  # the image processor's words on what it cannot take
             return _Failure(photo.source, UnreadablePictureError(f"{describe_source(photo.source)}: {error}"))
         photo.pixel_values = self._pin(batch["pixel_values"])
-        photo.image_size = tuple(batch["image_sizes"][0].tolist())
+        # Image processors of other models pad nothing, and do not say so.
+        image_sizes = batch.get("image_sizes")
+        photo.input_size = tuple(batch["pixel_values"].shape[-2:])
+        photo.image_size = photo.input_size if image_sizes is None else tuple(image_sizes[0].tolist())
         if is_path(photo.source):
             photo.picture.pixels = None  # read again where it is needed
         return photo
@@ -300,14 +304,18 @@ class Segmenter:
 
     def _finish(self, photo: "_Photo", return_scores: bool, return_entropy: bool) -> Segmentation:
         target_size = photo.picture.size
+        image_size = photo.image_size
+        if image_size_of_input(photo.logits, photo.input_size) is None:
+            # Of another model, such as SegFormer, with logits of another stride, which cover the padding too.
+            photo.logits, image_size = _crop_logits(photo.logits, photo.input_size, photo.image_size), None
         scores = entropy = None
         if return_scores:
-            scores = resize_logits(photo.logits[None].float(), photo.image_size, target_size)[0]
+            scores = resize_logits(photo.logits[None].float(), image_size, target_size)[0]
             label_map = scores.argmax(dim=0).to(self._label_dtype)
         else:
-            label_map = label_map_from_logits(photo.logits, photo.image_size, target_size, dtype=self._label_dtype)
+            label_map = label_map_from_logits(photo.logits, image_size, target_size, dtype=self._label_dtype)
         if return_entropy:
-            entropy = pixel_entropy(photo.logits, photo.image_size, target_size).cpu().numpy()
+            entropy = pixel_entropy(photo.logits, image_size, target_size).cpu().numpy()
         return Segmentation(
             label_map.cpu().numpy().astype(label_type(len(self.id2label)), copy=False),
             self.id2label,
@@ -343,6 +351,8 @@ class Segmenter:
     def _segment_large(
         self, source: PictureSource, settings: TileSettings, batch_size: int, output: Path | None, progress: bool
     ) -> Segmentation:
+        if not isinstance(self.image_processor, CGRSegImageProcessingMixin):
+            raise ValueError("Windows (tile=…) are for CGRSeg and its image processors: leave out tile.")
         if output is not None:
             check_strips_suffix(output)
         picture = open_rows(source, self.max_pixels, self._num_channels)
@@ -426,8 +436,17 @@ class _Photo:
     source: PictureSource
     picture: Picture
     pixel_values: torch.Tensor | None = None  # (1, channels, height, width)
+    input_size: tuple[int, int] = (0, 0)  # of pixel_values
     image_size: tuple[int, int] = (0, 0)  # in pixel_values, without padding
     logits: torch.Tensor | None = None  # (num_labels, height / 8, width / 8)
+
+
+def _crop_logits(logits: torch.Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
+    """Logits (num_labels, height, width) of the whole input to those of the image in it, to the nearest position."""
+    rows, columns = (
+        max(round(length * image / whole), 1) for length, image, whole in zip(logits.shape[1:], image_size, input_size)
+    )
+    return logits[:, :rows, :columns]
 
 
 def _join(batches: list[torch.Tensor]) -> torch.Tensor:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cgrseg_hf.cluster.results import ResultStore
+from cgrseg_hf.cluster.runner import _until_broken
 from cgrseg_hf.cluster.shards import list_shards, read_photos
 from cgrseg_hf.inference import Segmenter
 
@@ -77,6 +78,29 @@ def test_shards_of_parquet_and_tar(photos, tmp_path):
     (shard,) = list_shards(str(tmp_path / "parquet"))
     with pytest.raises(ValueError, match="'photo', but caption, image"):
         list(read_photos(shard, "photo"))
+
+
+def test_another_archive_leaves_the_others_shards(tmp_path):
+    for name in "bcd":
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(__file__, "caption.txt")
+    before = names(list_shards(str(tmp_path)))
+    (tmp_path / "a.tar").write_bytes((tmp_path / "b.tar").read_bytes())
+    after = names(list_shards(str(tmp_path)))
+    assert len(set(after)) == 4 and set(before) < set(after)
+
+
+def test_a_broken_archive_is_noted_and_ends_alone(photos, tmp_path):
+    with tarfile.open(tmp_path / "part.tar", "w") as archive:
+        for path in sorted(photos.iterdir())[:3]:
+            archive.add(path, path.name)
+    whole = (tmp_path / "part.tar").read_bytes()
+    (tmp_path / "part.tar").write_bytes(whole[: len(whole) // 2])
+    (shard,) = list_shards(str(tmp_path))
+    noted = []
+    read = list(_until_broken(read_photos(shard), shard, lambda photo, error: noted.append((photo.name, error))))
+    assert 1 <= len(read) < 3
+    assert [name.endswith("part.tar") for name, _ in noted] == [True]
 
 
 def test_nothing_to_segment(tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoImageProcessor
 from transformers.image_utils import SizeDict
 
+from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.commands import evaluate as command
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.evaluation import evaluate_model
@@ -68,6 +70,17 @@ def test_options_arrive(saved, folder, tmp_path, monkeypatch, capsys):
     assert report["extra"]["size"] == {"shortest_edge": 60, "longest_edge": 160}
     protocol = {name: report["protocol"][name] for name in ("scales", "flip", "slide", "crop_size", "reference")}
     assert protocol == {"scales": [0.5, 1.0], "flip": True, "slide": True, "crop_size": [48, 40], "reference": True}
+
+
+def test_an_export_is_scored(exported, decided_folder, folder, data, tmp_path, monkeypatch, capsys):
+    export = exported("openvino").folder
+    code, out, _ = run(monkeypatch, capsys, export, "--data", folder, "--json", "--output", tmp_path / "report")
+    model = CGRSegForSemanticSegmentation.from_pretrained(decided_folder)
+    expected = evaluate_model(model, AutoImageProcessor.from_pretrained(decided_folder), data, progress=False)
+    report = json.loads(out)
+    assert code == 0 and report["precision"] == "float32" and report["num_images"] == expected.num_images
+    assert report["metrics"]["mean_iou"] == pytest.approx(expected.metrics["mean_iou"], abs=1e-3)
+    assert run(monkeypatch, capsys, export, "--data", folder, "--precision", "bf16")[0] == 2
 
 
 @pytest.mark.parametrize(

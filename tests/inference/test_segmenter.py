@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from cgrseg_hf.inference import UnreadablePictureError
+from cgrseg_hf import CGRSegImageProcessor
+from cgrseg_hf.inference import Segmenter, UnreadablePictureError
+from cgrseg_hf.inference.engines import TorchEngine
 from cgrseg_hf.inference.segmentation import Segmentation
 from cgrseg_hf.inference.threads import map_ahead
 
@@ -183,6 +186,43 @@ def test_broken_files(segmenter, make_photo, tmp_path, caplog):
     segmentations = segmenter(tmp_path, on_error=lambda source, error: failures.append((source.name, error)))
     assert [one.source.name for one in segmentations] == good
     assert [name for name, _ in failures] == ["b.jpg", "c.jpg"]
+
+
+def test_broken_exif_is_no_broken_picture(segmenter, make_photo, tmp_path):
+    make_photo().save(tmp_path / "a.png", exif=b"Exif\0\0no such thing")
+    np.testing.assert_array_equal(segmenter(tmp_path / "a.png").label_map, segmenter(make_photo()).label_map)
+
+
+def test_images_that_break_when_they_are_loaded(segmenter, make_photo, tmp_path):
+    make_photo().save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    lazy = Image.open(io.BytesIO(whole[: len(whole) // 2]))
+    assert len(list(segmenter([lazy, make_photo()], on_error="skip"))) == 1
+
+
+@pytest.mark.parametrize("image_processor", [SegformerImageProcessor, CGRSegImageProcessor])
+def test_another_model(image_processor):
+    """Logits of stride 4 cover the photo, whichever image processor made the pixels, padded or not."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8, num_labels=3
+    )
+    model = SegformerForSemanticSegmentation(config).eval()
+    torch.nn.init.normal_(model.decode_head.classifier.weight, std=9.0)
+    segmenter = Segmenter(TorchEngine(model, "cpu", torch.float32), image_processor(size={"height": 96, "width": 100}))
+    photo = Image.fromarray(np.repeat(np.uint8([[30], [220]]), 50, axis=0).repeat(100, axis=1))
+    inputs = SegformerImageProcessor(size={"height": 96, "width": 100})(photo.convert("RGB"), return_tensors="pt")
+    with torch.no_grad():
+        outputs = model(**inputs)
+    expected = SegformerImageProcessor().post_process_semantic_segmentation(outputs, [(100, 100)])[0].numpy()
+    assert len(np.unique(expected)) > 1
+    segmentation = segmenter(photo.convert("RGB"), return_scores=True, return_entropy=True)
+    assert segmentation.entropy.shape == segmentation.scores.shape[1:] == (100, 100)
+    assert (segmentation.label_map == expected).mean() > 0.8  # the top left quarter alone would make it a half
+    if image_processor is SegformerImageProcessor:
+        np.testing.assert_array_equal(segmentation.label_map, expected)
+        with pytest.raises(ValueError, match="leave out tile"):
+            segmenter(photo, tile=64)
 
 
 def test_what_was_read_before_an_error_comes_first(segmenter, make_photo):

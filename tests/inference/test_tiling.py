@@ -173,6 +173,8 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     (tmp_path / "text.tif").write_text("no picture")
     tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 80, 70), np.uint8), photometric="rgb", planarconfig=2)
     tifffile.imwrite(tmp_path / "turned.tif", np.zeros((80, 70, 3), np.uint8), extratags=[(274, 3, 1, 6, True)])
+    tifffile.imwrite(tmp_path / "two.tif", np.zeros((80, 70, 2), np.uint8), photometric="minisblack", planarconfig=1)
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((80, 70, 3), np.float32), photometric="rgb")
     (tmp_path / "text.npy").write_text("no picture")
     np.save(tmp_path / "frames.npy", np.zeros((4, 80, 70, 3), np.uint8))
     make_photo(200, 150).save(tmp_path / "broken.tif", compression="tiff_adobe_deflate")
@@ -183,6 +185,8 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
         ("text.tif", "cannot be read"),
         ("planes.tif", "in planes"),
         ("turned.tif", "upright"),
+        ("two.tif", "2 samples a pixel, and the model takes 3"),
+        ("float.tif", "type float32"),
         ("text.npy", "cannot be read"),
         ("frames.npy", "no picture"),
         ("broken.tif", "cannot be read"),
