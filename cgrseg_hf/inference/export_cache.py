@@ -4,6 +4,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from huggingface_hub import constants
@@ -48,9 +49,18 @@ def _fingerprint(model: PreTrainedModel) -> str:
     """A name for all that an export depends on."""
     digest = hashlib.sha256()
     packages = ("torch", "onnx", "onnxruntime", "onnxscript", "openvino")
-    described = {"config": model.config.to_dict(), "versions": find_versions(*packages)}
+    described = {"config": _without_origin(model.config.to_dict()), "versions": find_versions(*packages)}
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().float().contiguous().numpy())
     return digest.hexdigest()[:20]
+
+
+def _without_origin(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without where the model came from and the type that it was loaded in."""
+    return {
+        name: _without_origin(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in ("_name_or_path", "dtype")
+    }

@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import constants
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from cgrseg_hf.export import ParityError
 from cgrseg_hf.export.settings import is_export
 from cgrseg_hf.inference.engines import CompiledEngine, ExportedEngine, TorchEngine, make_engine
 from cgrseg_hf.inference.export_cache import _fingerprint, find_or_make_export
@@ -95,7 +96,7 @@ def test_openvino_is_exported_once(decided_model, decided_folder, cache, pixels,
     made = {name: number for name, number in exports_in(cache).items() if name.startswith("openvino-float32-")}
     assert len(made) == 1
     assert is_export(cache / next(iter(made)))
-    # The same weights from another place are the same model.
+    # The same model, wherever it came from.
     second = make_engine(decided_folder, "auto", "cpu", "float32", num_threads=1)
     assert second.name == "openvino"
     torch.testing.assert_close(second(pixels), first(pixels))
@@ -124,6 +125,19 @@ def test_another_model_gets_another_export(decided_model, cache, pixels):
     assert len(folders) == 2
     with torch.no_grad():
         assert_same(make_engine(other, "openvino")(pixels), other(pixels).logits)
+
+
+@pytest.mark.long
+def test_models_that_cannot_be_exported_run_in_torch(decided_model, cache, pixels, caplog):
+    pytest.importorskip("openvino")
+    broken = copy.deepcopy(decided_model)
+    broken.head.classifier.weight.data.fill_(float("nan"))
+    before = exports_in(cache)
+    assert make_engine(broken, "auto", "cpu")(pixels).isnan().any()
+    assert "openvino is not used, since the model cannot be exported here: The exported file is not" in caplog.text
+    with pytest.raises(ParityError):
+        make_engine(broken, "openvino")
+    assert exports_in(cache) == before
 
 
 @pytest.mark.long
