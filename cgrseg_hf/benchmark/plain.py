@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from ..export.runtimes import openvino_core
 from ..inference import Engine
 from ..optional import import_optional
 
@@ -125,13 +126,11 @@ def _load_in_onnxruntime(file: Path, num_threads: int, dtype: torch.dtype) -> Ca
 
 
 def _load_in_openvino(file: Path, num_threads: int, dtype: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
-    import openvino
-
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": num_threads,
         # By default OpenVINO computes in bfloat16 where the processor can.
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
     }
-    network = openvino.Core().compile_model(file, "CPU", settings)
+    network = openvino_core().compile_model(file, "CPU", settings)
     return lambda pixel_values: torch.from_numpy(network(pixel_values.numpy(), share_inputs=True)[0])

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Run an exported file: an array in, an array out."""
 
+import functools
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -8,6 +9,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -168,8 +170,7 @@ class OpenVino(Runtime):
     ):
         if device.partition(":")[0] != "cpu":
             raise ValueError(f"device={device!r}, but OpenVINO files run on the CPU alone here: use device='cpu'.")
-        openvino = import_optional("openvino", "export", "OpenVINO files")
-        self._core = openvino.Core()
+        self._core = openvino_core()
         super().__init__(folder, num_threads, precision, device)
 
     def can_change_precision(self) -> bool:
@@ -186,6 +187,20 @@ class OpenVino(Runtime):
             options["INFERENCE_NUM_THREADS"] = self.num_threads
         request = self._core.compile_model(model, "CPU", options).create_infer_request()
         return lambda inputs: request.infer([np.ascontiguousarray(inputs)], share_inputs=True)[0]
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """
+    The one `openvino.Core` of this process, which lives as long as it does.
+
+    Each gives the thread that makes it a stack for signals, and takes it away when it ends: where several end in
+    another order than the reverse, a signal such as the end of a child process finds no stack, and the process dies.
+
+    Raises:
+        ImportError: If OpenVINO is not installed.
+    """
+    return import_optional("openvino", "export", "OpenVINO files").Core()
 
 
 class TorchProgram(Runtime):

@@ -1,6 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """ONNX, OpenVINO and programs of torch.export, run by their engines: the PyTorch model's logits and label maps."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -291,3 +293,17 @@ def test_threads_take_turns(runtime, logits_of, format):
         assert len(answers[index]) == 3
         for answer in answers[index]:
             assert_logits_close(answer, logits_of(one))
+
+
+def test_children_may_end_after_openvino_files(exported):
+    """The end of a child process is a signal, which is handled on a stack that OpenVINO must not have taken away."""
+    program = """if True:
+        import signal, subprocess, sys
+        from cgrseg_hf.export.runtimes import load_runtime
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        first, second = load_runtime(sys.argv[1]), load_runtime(sys.argv[1])
+        del first
+        del second
+        subprocess.run([sys.executable, "-c", ""], check=True)
+    """
+    subprocess.run([sys.executable, "-c", program, str(exported("openvino").folder)], check=True)
