@@ -217,9 +217,11 @@ class EfficientFormerV2Attention(nn.Module):
 
     def upsample(self, hidden_states: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(batch, channels, height, width) to the given height and width, bilinearly."""
-        # Channels-last, this takes a fifth of the time on CPUs.
-        hidden_states = hidden_states.contiguous(memory_format=torch.channels_last)
-        return nn.functional.interpolate(hidden_states, size=size, mode="bilinear", align_corners=False)
+        # Channels-last, this takes half of the time on CPUs. For torch.export a layout would tie sizes together.
+        if not torch.compiler.is_exporting():
+            hidden_states = hidden_states.contiguous(memory_format=torch.channels_last)
+        resized = nn.functional.interpolate(hidden_states, size=size, mode="bilinear", align_corners=False)
+        return resized.contiguous()
 
 
 class EfficientFormerV2DownsampleAttention(nn.Module):

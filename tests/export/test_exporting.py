@@ -82,6 +82,7 @@ def test_export_json_of_pictures_and_label_maps(exported):
     assert read_settings(report.folder) == report.settings
 
 
+@pytest.mark.long
 def test_export_json_of_one_size(exported):
     report = exported("onnx", size=(97, 131))
     content = json.loads((report.folder / "export.json").read_text())
