@@ -90,7 +90,8 @@ def export_model(
             `(batch, num_labels, ceil(height / 8), ceil(width / 8))`, float32.
         size (`tuple[int, int]`, *optional*):
             Height and width of the only input that the graph is to take, one at a time. By default batch, height and
-            width are free, from 32 pixels on.
+            width are free, from 32 pixels on; for `"torch"` from 65 on, since its exporter takes lengths that can come
+            down to a single position for fixed ones.
         calibration (`str`, `os.PathLike` or `Sequence`, *optional*):
             Photos, for int8 a must: a folder, or a list of paths, PIL images and arrays. The comparison with the model
             looks at the first few; without any, at made-up pictures.

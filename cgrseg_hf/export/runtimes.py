@@ -220,8 +220,15 @@ class TorchProgram(Runtime):
         module = program.module()
 
         def call(inputs: np.ndarray) -> np.ndarray:
-            with torch.no_grad():
-                return module(torch.from_numpy(inputs).to(self.device)).cpu().numpy()
+            pixels = torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device)
+            try:
+                with torch.no_grad():
+                    return module(pixels).cpu().numpy()
+            except AssertionError as error:
+                raise ValueError(
+                    f"{self.folder} does not take {tuple(inputs.shape)} ({error}): programs of torch.export have a "
+                    "smallest height and width; make pictures larger, or export for that size."
+                ) from error
 
         return call
 

@@ -100,7 +100,7 @@ def test_another_model_is_noticed(runtime, tiny_config, decided_folder):
     with pytest.raises(ParityError, match=r"on a made-up picture of 65×96 a logit is off by .* is tolerated"):
         report.check()
     report = compare(runtime("openvino", include_preprocessing=True, include_argmax=True), other, image_processor)
-    with pytest.raises(ParityError, match=r"of the labels are equal, and at least 99\.90% are asked for"):
+    with pytest.raises(ParityError, match=r"of the labels are equal, and at least 99\.00% are asked for"):
         report.check()
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoImageProcessor
 
 from cgrseg_hf.export import runtimes
-from cgrseg_hf.export.parity import TOLERANCES, make_picture
+from cgrseg_hf.export.parity import RESIZING_TOLERANCE, TOLERANCES, Tolerance, make_picture
 from cgrseg_hf.export.runtimes import load_runtime
 
 # Programs in which heights and widths are symbols take their exporters a minute and more; those of one size do not.
@@ -54,17 +54,16 @@ def label_maps_of(decided_model, image_processor):
 def make_pixels(*shape: int, seed: int = 0) -> np.ndarray:
     batch, _, height, width = shape
     pictures = [make_picture((height, width), seed + index) for index in range(batch)]
-    return np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32) / 128 - 1
+    return np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32) / 50 - 2.5
 
 
 def make_pictures(batch: int, height: int, width: int) -> np.ndarray:
     return np.stack([make_picture((height, width), seed) for seed in range(batch)])
 
 
-def assert_logits_close(logits: np.ndarray, expected: np.ndarray, precision: str = "float32") -> None:
+def assert_logits_close(logits: np.ndarray, expected: np.ndarray, tolerance: Tolerance = TOLERANCES["float32"]) -> None:
     assert logits.dtype == np.float32
     assert logits.shape == expected.shape
-    tolerance = TOLERANCES[precision]
     assert np.abs(logits - expected).max() <= tolerance.logit_difference * np.abs(expected).max()
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= tolerance.equal_labels
 
@@ -72,14 +71,15 @@ def assert_logits_close(logits: np.ndarray, expected: np.ndarray, precision: str
 def assert_label_maps_equal(label_maps: np.ndarray, expected: np.ndarray) -> None:
     assert label_maps.dtype == np.uint8
     assert label_maps.shape == expected.shape
-    assert len(np.unique(expected)) > 1
+    assert len(np.unique(expected)) > 1, "a picture of one class proves nothing"
     assert (label_maps == expected).mean() > 0.999
 
 
 @pytest.mark.parametrize("format", EVERY_FORMAT)
 def test_logits_at_any_size(runtime, logits_of, format):
     run = runtime(format)
-    for shape in ((1, 3, 97, 131), (2, 3, 65, 96), (3, 3, 32, 33), (1, 3, 160, 224)):
+    smallest = (3, 3, 65, 66) if format == "torch" else (3, 3, 32, 33)
+    for shape in ((1, 3, 97, 131), (2, 3, 65, 96), smallest, (1, 3, 160, 224)):
         pixels = make_pixels(*shape)
         expected = logits_of(pixels)
         assert expected.shape == (shape[0], 5, -(-shape[2] // 8), -(-shape[3] // 8))
@@ -103,13 +103,13 @@ def test_label_maps_of_pixels(runtime, label_maps_of, format):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("format", ["openvino", "onnx", "torch"])
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
 def test_logits_of_pictures(runtime, logits_of, image_processor, format):
     run = runtime(format, include_preprocessing=True)
     pictures = make_pictures(2, 65, 87)
     pixels = image_processor(list(pictures), return_tensors="np", do_pad=False)["pixel_values"]
-    assert pixels.shape == (2, 3, 96, 129)
-    assert_logits_close(run(pictures), logits_of(np.asarray(pixels)))
+    assert pixels.shape == (2, 3, 96, 128)
+    assert_logits_close(run(pictures), logits_of(np.asarray(pixels)), RESIZING_TOLERANCE)
 
 
 @pytest.mark.parametrize("format", [pytest.param("openvino", marks=pytest.mark.long), "onnx", LONG_TORCH])
@@ -146,9 +146,9 @@ def test_one_size_of_pictures(runtime, label_maps_of, format):
 def test_sixteen_bits(exported, runtime, logits_of, format, precision):
     report = exported(format, precision)
     assert report.parity.tolerance == TOLERANCES[precision]
-    for shape in ((1, 3, 97, 131), (2, 3, 64, 96)):
+    for shape in ((1, 3, 97, 131), (2, 3, 66, 96)):
         pixels = make_pixels(*shape)
-        assert_logits_close(runtime(format, precision)(pixels), logits_of(pixels), precision)
+        assert_logits_close(runtime(format, precision)(pixels), logits_of(pixels), TOLERANCES[precision])
 
 
 @pytest.mark.long
@@ -172,7 +172,7 @@ def test_eight_bits(exported, runtime, logits_of, photos, format):
     assert report.parity.logit_difference > 0
     run = runtime(format, "int8", calibration=str(photos), max_calibration=4)
     pixels = make_pixels(2, 3, 97, 131)
-    assert_logits_close(run(pixels), logits_of(pixels), "int8")
+    assert_logits_close(run(pixels), logits_of(pixels), TOLERANCES["int8"])
     if format == "onnx":
         import onnx
 
@@ -190,7 +190,7 @@ def test_openvino_computes_in_another_type(exported, logits_of):
     pixels = make_pixels(1, 3, 97, 131)
     run = load_runtime(folder, num_threads=1, precision="bfloat16")
     assert run.precision == "bfloat16"
-    assert_logits_close(run(pixels), logits_of(pixels), "bfloat16")
+    assert_logits_close(run(pixels), logits_of(pixels), TOLERANCES["bfloat16"])
     with pytest.raises(ValueError, match="holds a float32 model, and int8 is asked for"):
         load_runtime(folder, precision="int8")
     with pytest.raises(ValueError, match="run on the CPU alone"):
@@ -251,24 +251,26 @@ def test_rare_shapes_get_no_copy(exported):
 
 
 @pytest.mark.long
-def test_programs_of_torch_need_no_copies(exported):
-    run = load_runtime(exported("torch").folder)
+def test_programs_of_torch_need_no_copies(runtime):
+    run = runtime("torch")
     for _ in range(runtimes._CALLS_TO_EARN_A_COPY + 1):
-        run(make_pixels(1, 3, 64, 96))
+        run(make_pixels(1, 3, 66, 96))
     assert not run._copies
+    with pytest.raises(ValueError, match=r"does not take \(1, 3, 64, 96\) .*make pictures larger"):
+        run(make_pixels(1, 3, 64, 96))
 
 
 @pytest.mark.parametrize("format", EVERY_FORMAT)
 def test_answers_are_the_callers_own(runtime, format):
     run = runtime(format)
-    first = run(make_pixels(1, 3, 64, 96))
+    first = run(make_pixels(1, 3, 66, 96))
     before = first.copy()
-    second = run(make_pixels(1, 3, 64, 96, seed=7))
+    second = run(make_pixels(1, 3, 66, 96, seed=7))
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(first, before)
 
 
-@pytest.mark.parametrize("format", ["openvino", LONG_ONNX])
+@pytest.mark.parametrize("format", EVERY_FORMAT)
 def test_inputs_that_are_views(runtime, logits_of, format):
     pixels = make_pixels(2, 3, 97, 131)[:, ::-1, :, ::-1]
     assert_logits_close(runtime(format)(pixels), logits_of(pixels.copy()))
