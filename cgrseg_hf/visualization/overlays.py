@@ -12,6 +12,8 @@ from .legends import draw_legend, format_share
 
 # How much of the photo's light a boundary's dark rims let through.
 _RIM = 0.6
+# Of a smaller photo, rims would hide too much: square root of its pixels.
+_SMALLEST_WITH_RIMS = 200
 _IGNORED: Color = (60, 60, 60)
 
 
@@ -125,11 +127,11 @@ def by_size(shares: np.ndarray) -> list[int]:
     return [int(class_id) for class_id in np.argsort(-shares, kind="stable") if shares[class_id]]
 
 
-def place_right(picture: Image.Image, legend: Image.Image) -> Image.Image:
-    """A picture with a legend to its right, neither covering the other."""
-    canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, legend.height)), "white")
+def place_right(picture: Image.Image, legend: Image.Image, top: int = 0) -> Image.Image:
+    """A picture with a legend to its right, from `top` on, neither covering the other."""
+    canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, top + legend.height)), "white")
     canvas.paste(picture, (0, 0))
-    canvas.paste(legend, (picture.width, 0))
+    canvas.paste(legend, (picture.width, top))
     return canvas
 
 
@@ -140,8 +142,9 @@ def _indices(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.nd
 
 def _draw_boundaries(picture: Image.Image, label_map: np.ndarray) -> None:
     """White lines between classes, with dark rims: one of the two stands out from any photo."""
-    width = max(1, round((picture.width * picture.height) ** 0.5 / 500))
-    rim = max(1, width // 2)
+    side = (picture.width * picture.height) ** 0.5
+    width = max(1, round(side / 500))
+    rim = max(width // 2, side >= _SMALLEST_WITH_RIMS)
     boundaries = find_boundaries(label_map)
     darkened = Image.fromarray(_thicken(boundaries, width + 2 * rim).astype(np.uint8) * round(255 * (1 - _RIM)))
     picture.paste((0, 0, 0), mask=darkened)

@@ -70,7 +70,8 @@ def draw_side_by_side(
         for class_id in by_size(shares.max(axis=0))
     ]
     headings = ("truth", "prediction") if len(label_maps) > 1 else ()
-    return place_right(row, draw_legend(entries, row.height, text_size, headings))
+    legend = draw_legend(entries, row.height, text_size, headings)
+    return place_right(row, legend, top=0 if headings else _caption_line(text_size))
 
 
 def arrange(pictures: Sequence[tuple[str, Image.Image]], num_columns: int, text_size: int) -> Image.Image:
@@ -89,7 +90,7 @@ def arrange(pictures: Sequence[tuple[str, Image.Image]], num_columns: int, text_
         `PIL.Image.Image`: all of them on white.
     """
     font = load_font(text_size, [caption for caption, _ in pictures])
-    gap, line = text_size, round(1.9 * text_size)
+    gap, line = text_size, _caption_line(text_size)
     rows = [pictures[start : start + num_columns] for start in range(0, len(pictures), num_columns)]
     widths = [max(row[column][1].width for row in rows if column < len(row)) for column in range(len(rows[0]))]
     heights = [max(picture.height for _, picture in row) for row in rows]
@@ -102,8 +103,12 @@ def arrange(pictures: Sequence[tuple[str, Image.Image]], num_columns: int, text_
         left = gap
         for (caption, picture), width in zip(row, widths):
             text = shorten(caption, font, width)
-            draw.text((left, top + line * 0.55), text, fill=TEXT_COLOR, font=font, anchor="lm")
+            draw.text((left, top + line * 0.6), text, fill=TEXT_COLOR, font=font, anchor="lm")
             sheet.paste(picture, (left, top + line))
             left += width + gap
         top += line + height + gap // 2
     return sheet
+
+
+def _caption_line(text_size: int) -> int:
+    return round(2.2 * text_size)
