@@ -7,7 +7,7 @@ from types import ModuleType
 
 def import_optional(package: str, extra: str, purpose: str) -> ModuleType:
     """
-    Import a package of one of the extras.
+    Import a package of one of the extras, or a module of it.
 
     Raises:
         ImportError: If it is not installed; in words, with the extra that has it.
@@ -16,5 +16,5 @@ def import_optional(package: str, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f'{purpose} need the package {package}: pip install "cgrseg_hf[{extra}]".', name=package
+            f'{purpose} need the package {package.partition(".")[0]}: pip install "cgrseg_hf[{extra}]".', name=package
         ) from error

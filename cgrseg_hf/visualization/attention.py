@@ -2,8 +2,9 @@
 """What the model looks at: its rectangular attention, and the classes that its dynamic prototype is made of."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,8 +92,8 @@ def record_attention(
 
     Args:
         model ([`CGRSegForSemanticSegmentation`] or [`CGRSegModel`]):
-            The model as it is trained, not its form for inference. One that was loaded as remote code, compiled, or
-            wrapped, such as for training on several GPUs, will do.
+            The model as it is trained, not its form for inference. One that was compiled or loaded as remote code will
+            do.
         pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`):
             Normalised pixels, on the model's device.
         image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*):
@@ -123,7 +124,7 @@ def record_attention(
     draw_rectangular_attention(photo, recorded).save("attention.png")
     ```
     """
-    model = getattr(model, "_orig_mod", model)  # hooks of a compiled model run only if they were there before
+    model = getattr(model, "_orig_mod", model)  # of a compiled one
     rectangular: dict[str, torch.Tensor] = {}
     class_weights: list[torch.Tensor] = []
 
@@ -149,7 +150,7 @@ def record_attention(
             f"{type(model).__name__} has neither rectangular self-calibration attention nor a dynamic prototype: pass "
             "a CGRSeg model with these parts, and not the form that optimize_for_inference() or an export made of it."
         )
-    with _watched(model, hooks), torch.no_grad():
+    with _watched(model, hooks), torch.no_grad(), _uncompiled():
         model(pixel_values)
 
     height, width = pixel_values.shape[-2:]
@@ -273,6 +274,13 @@ def _watched(model: nn.Module, hooks: Mapping[nn.Module, Callable]) -> Iterator[
             handle.remove()
         for module, mode in modes:
             module.training = mode
+
+
+def _uncompiled() -> AbstractContextManager:
+    """Run as written what was compiled, which knows nothing of later hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing was, and the compiler takes seconds to import
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _describe(name: str) -> str:

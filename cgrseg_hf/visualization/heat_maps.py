@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Numbers over photos: class scores, entropy, attention, with a colour bar that says what the colours mean."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -266,6 +267,6 @@ def format_numbers(numbers: list[float]) -> list[str]:
     largest = max(map(abs, numbers))
     if largest and not 1e-3 <= largest < 1e5:
         return [f"{number:.3g}" for number in numbers]
-    gap = min((abs(after - before) for before, after in zip(numbers, numbers[1:])), default=largest or 1)
+    gap = min((abs(after - before) for before, after in itertools.pairwise(numbers)), default=largest or 1)
     decimals = next((one for one in range(7) if abs(round(gap, one) - gap) <= gap * 1e-6), 3)
     return [f"{number:.{decimals}f}" for number in numbers]

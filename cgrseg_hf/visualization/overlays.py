@@ -60,9 +60,7 @@ def draw_overlay(
     if not legend:
         return picture
     shares = class_shares(label_map, len(colors), ignore_index)
-    entries = [
-        (colors[class_id], id2label[class_id], format_share(shares[class_id])) for class_id in by_size(shares)
-    ]
+    entries = [(colors[class_id], id2label[class_id], format_share(shares[class_id])) for class_id in by_size(shares)]
     return place_right(picture, draw_legend(entries, picture.height, text_size_for(*picture.size)))
 
 
