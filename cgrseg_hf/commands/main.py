@@ -11,8 +11,10 @@ from .. import __version__
 from .ablate import ablate
 from .benchmark import benchmark
 from .check_data import check_data
+from .convert import convert
 from .evaluate import evaluate
 from .export import export
+from .info import info
 from .predict import predict
 from .train import train
 
@@ -33,6 +35,8 @@ app.command(name="check-data")(check_data)
 app.command()(ablate)
 app.command()(benchmark)
 app.command()(export)
+app.command()(convert)
+app.command()(info)
 
 
 def _show_version(wanted: bool) -> None:
