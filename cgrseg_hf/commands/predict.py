@@ -23,7 +23,7 @@ _READ_IN_BANDS = (".tif", ".tiff", ".npy")
 
 
 def predict(
-    photos: Annotated[list[str], typer.Argument(help="Photos, and folders of photos.")],
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, and videos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("runs/predict"),
     model: Annotated[
         str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
@@ -65,11 +65,12 @@ def predict(
     ] = None,
 ) -> None:
     """
-    Segment photos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
+    Segment photos and videos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
 
     NAME_overlay.jpg, NAME_classes.png and NAME_areas.json lie in the output folder; those of a folder's photos in a
-    folder of its name. With --tile, the classes of a TIFF file come as a TIFF file. A photo that cannot be read is
-    reported, the others are segmented, and the exit code is 1.
+    folder of its name. Of a video there are NAME_overlay.mp4 and a folder NAME_classes with a PNG for each frame. With
+    --tile, the classes of a TIFF file come as a TIFF file. What cannot be read is reported, the rest is segmented, and
+    the exit code is 1.
     """
     if cluster is not None:
         one_machine = {"device": device, "size": size, "tile": tile, "overlap": overlap, "max-pixels": max_pixels}
@@ -79,27 +80,42 @@ def predict(
 
     from tqdm.auto import tqdm
 
-    from ..inference import Segmenter, keep_freed_memory
+    from ..inference import Segmenter, UnreadablePictureError, Video, keep_freed_memory
     from ..inference.threads import map_ahead
+    from ..inference.videos import import_av, is_video
+    from .video_results import segment_video
 
-    jobs = _plan([Path(photo) for photo in photos], output)
+    jobs, videos = _plan([Path(photo) for photo in photos], output), []
+    for job in [job for job in jobs if is_video(job.photo)]:
+        jobs.remove(job)
+        videos.append(job)
+    if videos:
+        import_av()
     keep_freed_memory()
     segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
     failures: list[Exception] = []
+    options: dict[str, Any] = {"batch_size": batch_size}
     if tile is None:
         paths = iter([job.photo for job in jobs])
-        segmentations = segmenter(paths, batch_size=batch_size, on_error=lambda _, error: failures.append(error))
+        segmentations = segmenter(paths, on_error=lambda _, error: failures.append(error), **options)
     else:
-        windows = {"tile": tile, "overlap": overlap, "scale": scale, "batch_size": batch_size}
-        segmentations = _segment_in_windows(segmenter, jobs, windows, failures)
+        options |= {"tile": tile, "overlap": overlap, "scale": scale}
+        segmentations = _segment_in_windows(segmenter, jobs, options, failures)
     targets = {job.photo: job.target for job in jobs}
-    with tqdm(total=len(jobs), unit="photo", disable=len(jobs) == 1) as bar:
+    with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
         # The next photo is segmented while the files of the last one are written.
         for _ in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
             bar.update()
-    done = f"{len(jobs) - len(failures)} of {len(jobs)} photos are segmented"
+    for job in videos:
+        try:
+            segment_video(segmenter, Video(job.photo), job.target, **options)
+        except UnreadablePictureError as error:
+            failures.append(error)
+    total = len(jobs) + len(videos)
+    what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
+    done = f"{total - len(failures)} of {total} {what} are segmented"
     _report(failures, f"{done}. The overlays, classes and areas are in {output}")
 
 
