@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg predict`."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ def predict(
             "ended goes on when it is started again.",
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print as JSON which files were written, the areas, and what failed.")
+    ] = False,
 ) -> None:
     """
     Segment photos and videos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
@@ -74,7 +78,8 @@ def predict(
     """
     if cluster is not None:
         one_machine = {"device": device, "size": size, "tile": tile, "overlap": overlap, "max-pixels": max_pixels}
-        _refuse_on_cluster(photos, {**one_machine, "scale": None if scale == 1 else scale})
+        changed = {"scale": None if scale == 1 else scale, "json": as_json or None}
+        _refuse_on_cluster(photos, one_machine | changed)
         _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
         return
 
@@ -85,10 +90,9 @@ def predict(
     from ..inference.videos import import_av, is_video
     from .video_results import segment_video
 
-    jobs, videos = _plan([Path(photo) for photo in photos], output), []
-    for job in [job for job in jobs if is_video(job.photo)]:
-        jobs.remove(job)
-        videos.append(job)
+    planned = _plan([Path(photo) for photo in photos], output)
+    jobs = [job for job in planned if not is_video(job.photo)]
+    videos = [job for job in planned if is_video(job.photo)]
     if videos:
         import_av()
     keep_freed_memory()
@@ -104,19 +108,23 @@ def predict(
         options |= {"tile": tile, "overlap": overlap, "scale": scale}
         segmentations = _segment_in_windows(segmenter, jobs, options, failures)
     targets = {job.photo: job.target for job in jobs}
+    written: list[dict[str, Any]] = []
     with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
         # The next photo is segmented while the files of the last one are written.
-        for _ in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
+        for result in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
+            written.append(result)
             bar.update()
     for job in videos:
         try:
-            segment_video(segmenter, Video(job.photo), job.target, **options)
+            written.append(segment_video(segmenter, Video(job.photo), job.target, **options))
         except UnreadablePictureError as error:
             failures.append(error)
-    total = len(jobs) + len(videos)
     what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
-    done = f"{total - len(failures)} of {total} {what} are segmented"
-    _report(failures, f"{done}. The overlays, classes and areas are in {output}")
+    done = f"{len(planned) - len(failures)} of {len(planned)} {what} are segmented"
+    result = f"{done}. The overlays, classes and areas are in {output}"
+    if as_json:
+        result = json.dumps({"results": written, "errors": list(map(str, failures))}, ensure_ascii=False, indent=1)
+    _report(failures, result)
 
 
 def _report(failures: Sequence[object], result: str) -> None:
@@ -228,9 +236,12 @@ def _segment_in_windows(
             failures.append(error)
 
 
-def _write(segmentation: "Segmentation", target: Path) -> None:
+def _write(segmentation: "Segmentation", target: Path) -> dict[str, Any]:
+    """Write one photo's results; what was written where, and the areas."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    segmentation.overlay(max_side=_LARGEST_OVERLAY).save(target.with_name(f"{target.name}_overlay.jpg"), quality=90)
-    segmentation.save(target.with_name(f"{target.name}_areas.json"))
-    if segmentation.file is None:
-        segmentation.save(target.with_name(f"{target.name}_classes.png"))
+    overlay = target.with_name(f"{target.name}_overlay.jpg")
+    segmentation.overlay(max_side=_LARGEST_OVERLAY).save(overlay, quality=90)
+    areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
+    classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
+    files = {"source": segmentation.source, "overlay": overlay, "classes": classes, "areas": areas}
+    return {**{name: str(file) for name, file in files.items()}, **segmentation.to_dict()}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..inference import Segmentation, Segmenter, Video
 
 
-def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **options: Any) -> int:
+def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **options: Any) -> dict[str, Any]:
     """
     Segment a video frame by frame.
 
@@ -23,7 +23,7 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
         **options: What the segmenter takes besides.
 
     Returns:
-        `int`: the number of frames.
+        `dict[str, Any]`: what was written where, and how many frames.
 
     Raises:
         UnreadablePictureError: If the video is broken from some frame on; what comes before is written.
@@ -33,10 +33,11 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
     from ..inference import VideoWriter
     from ..inference.threads import map_ahead
 
+    overlay, areas = target.with_name(f"{target.name}_overlay.mp4"), target.with_name(f"{target.name}_areas.json")
     classes = target.with_name(f"{target.name}_classes")
     classes.mkdir(parents=True, exist_ok=True)
     frames: list[dict[str, Any]] = []
-    with VideoWriter(target.with_name(f"{target.name}_overlay.mp4"), video.frame_rate) as writer:
+    with VideoWriter(overlay, video.frame_rate) as writer:
 
         def write(segmentation: "Segmentation") -> None:
             writer.write(np.asarray(segmentation.overlay(legend=False)))
@@ -50,8 +51,9 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
             for _ in map_ahead(write, segmentations):
                 pass
         finally:
-            _write_areas(target.with_name(f"{target.name}_areas.json"), video, frames, segmenter)
-    return len(frames)
+            _write_areas(areas, video, frames, segmenter)
+    files = {"source": video.path, "overlay": overlay, "classes": classes, "areas": areas}
+    return {**{name: str(file) for name, file in files.items()}, "num_frames": len(frames)}
 
 
 def _write_areas(path: Path, video: "Video", frames: list[dict[str, Any]], segmenter: "Segmenter") -> None:

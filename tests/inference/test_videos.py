@@ -71,7 +71,7 @@ def test_a_turned_video_is_turned(video, tmp_path):
 def test_what_is_no_video_is_refused(tmp_path, video):
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(UnreadablePictureError, match="text.mp4 cannot be read as a video"):
+    with pytest.raises(UnreadablePictureError, match=r"text\.mp4 cannot be read as a video"):
         Video(text)
     with pytest.raises(UnreadablePictureError, match="No such file"):
         Video(tmp_path / "none.mp4")
