@@ -2,6 +2,8 @@
 """Packages that only some uses need."""
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -18,3 +20,8 @@ def import_optional(package: str, extra: str, purpose: str) -> ModuleType:
         raise ImportError(
             f'{purpose} need the package {package.partition(".")[0]}: pip install "cgrseg_hf[{extra}]".', name=package
         ) from error
+
+
+def find_missing_packages(packages: Iterable[str]) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [package for package in packages if importlib.util.find_spec(package) is None]
