@@ -125,6 +125,7 @@ class Segmentation:
         opacity: float = 0.55,
         max_side: int | None = None,
         colors: str | Sequence[Color] | None = None,
+        legend: bool = True,
     ) -> Image.Image:
         """
         Lay the classes' colours over the photo, with boundaries and a legend.
@@ -139,6 +140,8 @@ class Segmentation:
                 Show only every second, third, ... pixel where a side has more pixels than this.
             colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
                 Colours of the classes by id, or the name of a palette, such as `"colorblind"`, see [`class_colors`].
+            legend (`bool`, *optional*, defaults to `True`):
+                Whether to add the legend.
 
         Returns:
             `PIL.Image.Image`: the overlay.
@@ -155,7 +158,7 @@ class Segmentation:
             photo = Image.fromarray(np.asarray(photo.convert("RGB"))[::step, ::step])
         label_map = self._reduced_label_map(step)
         # Predictions have no ignored label, and 255 is a class where there are many.
-        return draw_overlay(photo, label_map, self.id2label, opacity, ignore_index=-1, colors=colors)
+        return draw_overlay(photo, label_map, self.id2label, opacity, -1, colors, legend)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the overlay, or the colours alone where the photo cannot be had."""

@@ -282,3 +282,10 @@ def test_notebooks_show_the_colours_where_the_photo_cannot_be_had(label_map, seg
 def test_overlays_in_other_colours(label_map):
     overlay = Segmentation(label_map, NAMES).overlay(Image.new("RGB", (30, 20)), opacity=1.0, colors="colorblind")
     assert np.asarray(overlay)[5, 5].tolist() == [0, 158, 115]
+
+
+def test_overlays_without_a_legend_have_the_size_of_the_photo(label_map):
+    segmentation, photo = Segmentation(label_map, NAMES), Image.new("RGB", (30, 20))
+    bare = segmentation.overlay(photo, legend=False)
+    assert bare.size == photo.size
+    np.testing.assert_array_equal(np.asarray(segmentation.overlay(photo))[:20, :30], np.asarray(bare))
