@@ -243,5 +243,5 @@ def _write(segmentation: "Segmentation", target: Path) -> dict[str, Any]:
     segmentation.overlay(max_side=_LARGEST_OVERLAY).save(overlay, quality=90)
     areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
     classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
-    files = {"source": segmentation.source, "overlay": overlay, "classes": classes, "areas": areas}
-    return {**{name: str(file) for name, file in files.items()}, **segmentation.to_dict()}
+    files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
+    return {"source": str(segmentation.source), "files": files, **segmentation.to_dict()}

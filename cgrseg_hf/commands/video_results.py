@@ -52,8 +52,8 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
                 pass
         finally:
             _write_areas(areas, video, frames, segmenter)
-    files = {"source": video.path, "overlay": overlay, "classes": classes, "areas": areas}
-    return {**{name: str(file) for name, file in files.items()}, "num_frames": len(frames)}
+    files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
+    return {"source": str(video.path), "files": files, "num_frames": len(frames)}
 
 
 def _write_areas(path: Path, video: "Video", frames: list[dict[str, Any]], segmenter: "Segmenter") -> None:

@@ -156,7 +156,7 @@ def test_json_for_machines(predict):
     printed = json.loads(done.stdout[done.stdout.index("{") :])
     (result,) = printed["results"]
     assert result["source"] == "street.jpg"
-    assert Path(result["classes"]).is_file()
+    assert all(Path(file).is_file() for file in result["files"].values())
     assert (result["height"], result["width"]) == (70, 90)
     assert len(printed["errors"]) == 1
     assert "broken.jpg" in printed["errors"][0]
