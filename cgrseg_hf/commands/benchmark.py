@@ -59,7 +59,7 @@ def benchmark(
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory", help="Let freed memory stay with the process, as predict does.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/benchmark"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("runs/benchmark"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """

@@ -62,7 +62,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Evaluate on so many images only.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst images.")] = 10,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the report.", show_default="runs/evaluate/<model>")
+        Path | None, typer.Option("--output", "-o", help="Folder of the report.", show_default="runs/evaluate/<model>")
     ] = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")] = 2,
     precision: Annotated[

@@ -83,6 +83,11 @@ def predict(
         _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
         return
 
+    if tile is None:
+        _refuse_without_tile(overlap=overlap, scale=None if scale == 1 else scale)
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"--output {output} is a file: name a folder.")
+
     from tqdm.auto import tqdm
 
     from ..inference import Segmenter, UnreadablePictureError, Video, keep_freed_memory
@@ -141,6 +146,11 @@ def _refuse_on_cluster(photos: list[str], one_machine: dict[str, Any]) -> None:
         raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
     if given := [f"--{name}" for name, value in one_machine.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(given)} cannot be used with --cluster.")
+
+
+def _refuse_without_tile(**options: Any) -> None:
+    if given := [f"--{name}" for name, value in options.items() if value is not None]:
+        raise typer.BadParameter(f"{', '.join(given)}: windows come with --tile, such as --tile 512.")
 
 
 def _predict_on_cluster(

@@ -332,7 +332,11 @@ def _resolve_device(engine: str, device: str | torch.device | None) -> torch.dev
     if device is None:
         can_use_gpu = engine in ("auto", "torch", "compile")
         device = "cuda" if can_use_gpu and torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device if device.type != "cuda" else "cpu")
+    except (RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"device={str(device)!r} cannot be used here: use 'cpu', or 'cuda' for a GPU.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={str(device)!r}, but PyTorch finds no CUDA device here: use device='cpu'.")
     return device

@@ -73,6 +73,7 @@ def write_strips(
         ValueError: If the suffix is another.
     """
     check_strips_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
     try:
         if path.suffix.lower() == ".npy":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import torch
 
 from ..image_processing_cgrseg import pil_to_array
 from ..optional import import_optional
@@ -18,6 +18,7 @@ from .pictures import (
     describe_source,
     is_path,
     open_picture,
+    scale_floats,
     to_plain_values,
     to_rows,
 )
@@ -28,6 +29,7 @@ _TIFF_SUFFIXES = (".tif", ".tiff")
 _LARGEST_SEGMENT = 2**28
 
 _ROWS_AT_ONCE = 512
+_PIXELS_SAMPLED = 2**20
 
 
 class PictureRows(ABC):
@@ -51,15 +53,18 @@ class ArrayRows(PictureRows):
 
     Args:
         rows (`numpy.ndarray` of shape `(height, width, channels)`): The pixels.
+        name (`str`): What to call it in a message.
     """
 
-    def __init__(self, rows: np.ndarray):
+    def __init__(self, rows: np.ndarray, name: str):
         self.rows = rows
         self.size = rows.shape[:2]
+        self._name = name
+        self._sample = _sample_floats(rows)
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See [`PictureRows`]."""
-        return to_plain_values(np.array(self.rows[top:bottom]))
+        return to_plain_values(scale_floats(np.array(self.rows[top:bottom]), self._name, self._sample))
 
 
 class NpyRows(PictureRows):
@@ -77,14 +82,16 @@ class NpyRows(PictureRows):
         shape = np.load(path, mmap_mode="r").shape
         if len(shape) not in (2, 3):
             raise ValueError(f"an array of shape {shape} is no picture")
-        self.size = self._map().shape[:2]
+        rows = self._map()
+        self.size = rows.shape[:2]
+        self._sample = _sample_floats(rows)
 
     def _map(self) -> np.ndarray:
         return to_rows(np.load(self._path, mmap_mode="r"), self._num_channels)
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See [`PictureRows`]."""
-        return to_plain_values(np.array(self._map()[top:bottom]))
+        return to_plain_values(scale_floats(np.array(self._map()[top:bottom]), str(self._path), self._sample))
 
 
 class TiffRows(PictureRows):
@@ -199,15 +206,23 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
         rows = _open_file(TiffRows, source, num_channels)
     elif suffix == ".npy":
         rows = _open_file(NpyRows, source, num_channels)
+    elif isinstance(source, np.ndarray | torch.Tensor):
+        rows = ArrayRows(to_rows(source, num_channels), describe_source(source))
     else:
-        pixels = open_picture(source, limit, num_channels).pixels
-        is_image = isinstance(pixels, Image.Image)
-        rows = ArrayRows(pil_to_array(pixels, True) if is_image else to_rows(pixels, num_channels))
+        rows = ArrayRows(pil_to_array(open_picture(source, limit, num_channels).pixels, True), str(source))
     if math.prod(rows.size) > limit:
         raise UnreadablePictureError(
             f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}."
         )
     return rows
+
+
+def _sample_floats(rows: np.ndarray) -> np.ndarray | None:
+    """Of a picture in floats, pixels all over it that tell the range of its values."""
+    if rows.dtype.kind != "f":
+        return None
+    step = max(math.isqrt(rows.shape[0] * rows.shape[1] // _PIXELS_SAMPLED), 1)
+    return np.array(rows[::step, ::step])
 
 
 def _open_file(kind: type[PictureRows], path: str | os.PathLike, *arguments: Any) -> PictureRows:

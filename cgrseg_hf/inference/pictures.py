@@ -11,7 +11,6 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from transformers.image_utils import ChannelDimension, infer_channel_dimension_format
 
 from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import pil_to_array, to_eight_bits, turn_as_seen
@@ -32,13 +31,13 @@ class Picture:
     A picture that is ready for the image processor.
 
     Args:
-        pixels (`PIL.Image.Image`, `numpy.ndarray` or `torch.Tensor`):
-            Its pixels, turned as a person sees it.
+        pixels (`PIL.Image.Image`, or `numpy.ndarray` of shape `(height, width, channels)`):
+            Its pixels, turned as a person sees it; of an array, floats are from 0 to 255.
         size (`tuple[int, int]`):
             Height and width in pixels.
     """
 
-    pixels: Image.Image | np.ndarray | torch.Tensor
+    pixels: Image.Image | np.ndarray
     size: tuple[int, int]
 
 
@@ -103,9 +102,9 @@ def open_picture(source: PictureSource, max_pixels: int | None = None, num_chann
         )
     max_pixels = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
     if isinstance(source, np.ndarray | torch.Tensor):
-        size = _size_of_array(source, num_channels)
-        _check_pixels(source, size, max_pixels)
-        return Picture(source, size)
+        rows = to_rows(source, num_channels)
+        _check_pixels(source, rows.shape[:2], max_pixels)
+        return Picture(scale_floats(rows, describe_source(source)), rows.shape[:2])
     image = _decode(source, max_pixels)
     return Picture(image, (image.height, image.width))
 
@@ -175,34 +174,65 @@ def _check_pixels(source: PictureSource, size: tuple[int, int], max_pixels: int 
 def _too_many_pixels(name: str, num_pixels: int | None, max_pixels: int | None) -> str:
     count = "too many" if num_pixels is None else f"{num_pixels:,}"
     return (
-        f"{name} has {count} pixels, more than max_pixels={max_pixels:,}: pass tile=512 to run it in windows of its "
-        "own resolution, or a larger max_pixels to shrink it as a whole."
+        f"{name} has {count} pixels, more than max_pixels={max_pixels:,}: pass a larger max_pixels to shrink it as a "
+        "whole, or tile=512 to run it in windows, with a scale at which things look as large as in training."
     )
 
 
 def _channels_first(array: np.ndarray | torch.Tensor, num_channels: int) -> bool:
-    layout = infer_channel_dimension_format(array, num_channels=(1, 3, 4, num_channels))
-    return layout == ChannelDimension.FIRST
-
-
-def _size_of_array(array: np.ndarray | torch.Tensor, num_channels: int) -> tuple[int, int]:
-    if array.ndim == 2:
-        return tuple(array.shape)
-    try:
-        return tuple(array.shape[1:] if _channels_first(array, num_channels) else array.shape[:2])
-    except ValueError as error:
+    """Which axis is the channels'; where both could be, the one that arrays, and that tensors, usually have."""
+    possible = (1, 3, 4, num_channels)
+    first, last = array.shape[0] in possible, array.shape[-1] in possible
+    if not (first or last):
         raise UnreadablePictureError(
             f"Got an array of shape {tuple(array.shape)}, neither of whose outer axes has 1, 3 or 4 channels: pass "
             "(height, width, channels) or (channels, height, width)."
-        ) from error
+        )
+    return first and (not last or isinstance(array, torch.Tensor))
 
 
 def to_rows(array: np.ndarray | torch.Tensor, num_channels: int = 3) -> np.ndarray:
-    """A view of any picture in an array as (height, width, channels)."""
+    """
+    A view of any picture in an array as (height, width, channels).
+
+    Raises:
+        UnreadablePictureError: If it has no pixels, no axis for the channels, or values that are no numbers.
+    """
+    is_first = array.ndim == 3 and _channels_first(array, num_channels)
     array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+    if array.dtype.kind not in "uifb":
+        raise UnreadablePictureError(f"Got an array of the type {array.dtype}: pass integers, floats or booleans.")
+    if array.size == 0:
+        raise UnreadablePictureError(f"Got an array of shape {array.shape}, which has no pixels.")
     if array.ndim == 2:
         return array[..., None]
-    return np.moveaxis(array, 0, -1) if _channels_first(array, num_channels) else array
+    return np.moveaxis(array, 0, -1) if is_first else array
+
+
+def scale_floats(rows: np.ndarray, name: str, looked_at: np.ndarray | None = None) -> np.ndarray:
+    """
+    Pixels in floats brought from 0 to 1, as PyTorch's tools have them, to 0 to 255; others as they are.
+
+    Args:
+        rows (`numpy.ndarray`): The pixels.
+        name (`str`): What to call the picture in a message.
+        looked_at (`numpy.ndarray`, *optional*): Pixels that tell the range, if these are a part of a picture.
+
+    Raises:
+        UnreadablePictureError: If values are not finite, or below 0, as normalised ones are.
+    """
+    if rows.dtype.kind != "f":
+        return rows
+    looked_at = rows if looked_at is None else looked_at
+    lowest, highest = float(looked_at.min()), float(looked_at.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise UnreadablePictureError(f"{name} holds values that are not finite: replace NaN and infinity.")
+    if lowest < 0:
+        raise UnreadablePictureError(
+            f"{name} holds values from {lowest:.3g} to {highest:.3g}: pass pixels from 0 to 255, or from 0 to 1, "
+            "before any normalisation; the image processor's is done here."
+        )
+    return rows.astype(np.float32) * np.float32(255 if highest <= 1 else 1)
 
 
 def to_plain_values(rows: np.ndarray) -> np.ndarray:
@@ -212,25 +242,24 @@ def to_plain_values(rows: np.ndarray) -> np.ndarray:
     return rows * np.uint8(255) if rows.dtype == np.bool_ else rows
 
 
-def to_photo(picture: Picture, step: int = 1, num_channels: int = 3) -> Image.Image:
+def to_photo(picture: Picture, step: int = 1) -> Image.Image:
     """
     A picture in RGB for people.
 
     Args:
         picture ([`Picture`]): The picture.
         step (`int`, *optional*, defaults to 1): Take every so many pixels only.
-        num_channels (`int`, *optional*, defaults to 3): Channels that the model takes.
     """
     if isinstance(picture.pixels, Image.Image):
         return Image.fromarray(pil_to_array(picture.pixels, True)[::step, ::step])
-    return rows_to_photo(to_rows(picture.pixels, num_channels)[::step, ::step])
+    return rows_to_photo(picture.pixels[::step, ::step])
 
 
 def rows_to_photo(rows: np.ndarray) -> Image.Image:
     """An array (height, width, channels) in RGB for people; of more than four channels the first three are shown."""
     rows = to_plain_values(rows)
     if rows.dtype != np.uint8:
-        rows = (rows * (255 if rows.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8)
+        rows = rows.round().clip(0, 255).astype(np.uint8)
     if rows.shape[-1] in (2, 3, 4):
         return Image.fromarray(pil_to_array(Image.fromarray(rows), True))
     return Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else np.ascontiguousarray(rows[..., :3])).convert("RGB")

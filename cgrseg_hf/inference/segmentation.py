@@ -149,6 +149,10 @@ class Segmentation:
         Raises:
             ValueError: If there is no photo, or one of another size.
         """
+        if not 0 <= opacity <= 1:
+            raise ValueError(f"opacity={opacity}: it goes from 0 to 1.")
+        if max_side is not None and max_side < 1:
+            raise ValueError(f"max_side={max_side}: it must be at least 1.")
         step = self._step(max_side)
         if photo is None:
             if self._read_photo is None:
@@ -279,6 +283,7 @@ class Segmentation:
                 f"{path} does not end in one of {', '.join(_SUFFIXES)}: class ids are saved without loss only. For a "
                 "picture to look at, save overlay()."
             )
+        path.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".json":
             path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         else:

@@ -94,12 +94,18 @@ class Segmenter:
         max_pixels: int | None = None,
         num_threads_reading: int = 1,
     ):
+        _check_at_least_one(max_pixels=max_pixels, num_threads_reading=num_threads_reading)
         self.engine = engine
         self.image_processor = image_processor
         self.max_pixels = max_pixels
         self.num_threads_reading = num_threads_reading
         self.id2label: dict[int, str] = dict(engine.config.id2label)
         self._num_channels = len(np.atleast_1d(image_processor.image_mean))
+
+    def __repr__(self) -> str:
+        engine = self.engine
+        dtype = str(engine.dtype).removeprefix("torch.")
+        return f"Segmenter({len(self.id2label)} classes, {engine.name} on {engine.device}, {dtype})"
 
     @classmethod
     def from_pretrained(
@@ -133,6 +139,8 @@ class Segmenter:
         Raises:
             ValueError: If there is no such model, engine, device or type.
         """
+        _check_at_least_one(num_threads=num_threads)
+        _check_name(name_or_folder)
         settings = {} if size is None else {"size": size}
         image_processor = AutoImageProcessor.from_pretrained(name_or_folder, **settings)
         return cls(
@@ -181,7 +189,8 @@ class Segmenter:
             overlap (`int`, *optional*):
                 Pixels that neighbouring windows share; by default a quarter of `tile`.
             scale (`float`, *optional*, defaults to 1.0):
-                Factor by which the photo is resized before it is cut into windows.
+                Factor by which the photo is resized before it is cut into windows. Choose it so that things look as
+                large as in training: the shipped model has learned from streets 512 pixels high.
             output (`str` or `os.PathLike`, *optional*):
                 With `tile` and one photo, write the label map to this `.npy` or `.tif` file as it is computed, and
                 hold no more of it than a strip.
@@ -207,6 +216,8 @@ class Segmenter:
             _refuse_given_with_tile(return_scores, return_entropy)
             segment = partial(self._segment_in_windows, TileSettings(tile, overlap, scale), batch_size)
 
+        if is_path(images) and not os.fspath(images):
+            raise ValueError("Got an empty path: pass a photo or a folder.")
         is_folder = is_path(images) and Path(images).is_dir()
         if is_picture(images) and not is_folder:
             if tile is not None:
@@ -264,7 +275,8 @@ class Segmenter:
         if isinstance(photo, _Failure):
             return photo
         try:
-            batch = self.image_processor(photo.picture.pixels, return_tensors="pt")
+            layout = {"input_data_format": "channels_last"} if isinstance(photo.picture.pixels, np.ndarray) else {}
+            batch = self.image_processor(photo.picture.pixels, return_tensors="pt", **layout)
         except (ValueError, TypeError) as error:  # the image processor's words on what it cannot take
             return _Failure(photo.source, UnreadablePictureError(f"{describe_source(photo.source)}: {error}"))
         photo.pixel_values = self._pin(batch["pixel_values"])
@@ -328,7 +340,7 @@ class Segmenter:
     def _read_photo(self, source: PictureSource, picture: Picture, step: int) -> Image.Image:
         if picture.pixels is None:
             picture = open_picture(source, self.max_pixels, self._num_channels)
-        return to_photo(picture, step, self._num_channels)
+        return to_photo(picture, step)
 
     @property
     def _label_dtype(self) -> torch.dtype:
@@ -355,6 +367,8 @@ class Segmenter:
             raise ValueError("Windows (tile=…) are for CGRSeg and its image processors: leave out tile.")
         if output is not None:
             check_strips_suffix(output)
+            if is_path(source) and output.exists() and output.samefile(source):
+                raise ValueError(f"output={str(output)!r} is the photo itself: name another file.")
         picture = open_rows(source, self.max_pixels, self._num_channels)
         grid = TileGrid(picture.size, settings, self._window_unit)
         counts = np.zeros(len(self.id2label), dtype=np.int64)
@@ -473,6 +487,27 @@ def _leave_out_failures(results: Iterable[Segmentation | _Failure], on_error: On
             logger.warning("Skipped: %s", result.error)
         else:
             on_error(result.source, result.error)
+
+
+def _check_at_least_one(**arguments: int | None) -> None:
+    for name, value in arguments.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}: it must be at least 1.")
+
+
+def _check_name(name_or_folder: str | os.PathLike) -> None:
+    """Refuse what is neither a folder nor can be an id, before anybody looks for it on the Hub."""
+    name = os.fspath(name_or_folder)
+    path = Path(name or "none given")
+    if path.is_file():
+        raise ValueError(
+            f"{name} is a file: pass the folder of a model or an export, or an id on the Hugging Face Hub."
+        )
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{name} is no model: there is no config.json in it.")
+    elif path.is_absolute() or name.count("/") > 1 or name[:1] in ("", "."):
+        raise ValueError(f"There is no folder {name or repr(name)}.")
 
 
 def _refuse_given(**arguments: Any) -> None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Work done ahead in threads, in order."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ def map_ahead(
         `Iterator`: the results, in the items' order.
     """
     iterator = iter(items)
+    is_finalizing = sys.is_finalizing  # at the end of Python, modules are emptied
     reader = ThreadPoolExecutor(1, thread_name_prefix="cgrseg-read")
     workers = ThreadPoolExecutor(num_threads, thread_name_prefix="cgrseg-work")
 
@@ -50,6 +52,8 @@ def map_ahead(
             pending.append(submit())
             yield result
     finally:
-        # Whoever stops early does not wait for what nobody needs, such as the next frame of a camera.
-        workers.shutdown(wait=False, cancel_futures=True)
-        reader.shutdown(wait=False, cancel_futures=True)
+        # Whoever stops early does not wait for what nobody needs, such as the next frame of a camera. When Python ends,
+        # the threads have ended, and what shutdown() uses may be gone.
+        if not is_finalizing():
+            workers.shutdown(wait=False, cancel_futures=True)
+            reader.shutdown(wait=False, cancel_futures=True)

@@ -199,6 +199,10 @@ def test_mistakes_in_words(predict):
     refused = predict("photo.png", "--tile", "5", "-o", "out")
     assert isinstance(refused.exception, ValueError) and "tile=5" in str(refused.exception)
     assert not Path("out").exists()
+    without_tile = predict("photo.png", "--overlap", "20")
+    assert without_tile.exit_code == 2
+    assert "--overlap: windows come with --tile" in without_tile.output
+    assert "is a file: name a folder" in predict("photo.png", "-o", "photo.png").output
 
 
 def test_what_a_cluster_does_not_take(predict):

@@ -289,3 +289,13 @@ def test_overlays_without_a_legend_have_the_size_of_the_photo(label_map):
     bare = segmentation.overlay(photo, legend=False)
     assert bare.size == photo.size
     np.testing.assert_array_equal(np.asarray(segmentation.overlay(photo))[:20, :30], np.asarray(bare))
+
+
+def test_folders_are_made_and_impossible_overlays_refused(tmp_path):
+    segmentation = Segmentation(np.zeros((4, 6), dtype=np.uint8), {0: "road"})
+    for suffix in (".png", ".npy", ".json"):
+        assert segmentation.save(tmp_path / suffix[1:] / f"map{suffix}").is_file()
+    photo = Image.new("RGB", (6, 4))
+    for arguments, message in (({"opacity": 2}, "opacity=2"), ({"max_side": 0}, "max_side=0")):
+        with pytest.raises(ValueError, match=message):
+            segmentation.overlay(photo, **arguments)

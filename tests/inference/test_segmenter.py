@@ -3,6 +3,7 @@
 
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,28 @@ def test_every_kind_of_one_photo(segmenter, make_photo, tmp_path):
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     for one in (tmp_path / "photo.png", str(tmp_path / "photo.png"), opened, array, tensor, np.moveaxis(array, 2, 0)):
         np.testing.assert_array_equal(segmenter(one).label_map, expected)
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_floats_from_0_to_1_are_pixels_too(segmenter, make_photo, tmp_path, tile):
+    """What PyTorch's tools give, in memory and in files, is the picture that it was made from."""
+    pixels = np.asarray(make_photo())
+    expected = segmenter(pixels, tile=tile).label_map
+    assert len(np.unique(expected)) > 1
+    floats = pixels.astype(np.float32)
+    tensor = torch.from_numpy(floats / 255).permute(2, 0, 1)
+    for picture in (floats, floats / 255, tensor):
+        assert (segmenter(picture, tile=tile).label_map == expected).mean() > 0.999
+    if tile is not None:
+        np.save(tmp_path / "floats.npy", floats / 255)
+        assert (segmenter(tmp_path / "floats.npy", tile=tile).label_map == expected).mean() > 0.999
+
+
+def test_arrays_with_two_axes_that_could_be_the_channels(segmenter, make_photo):
+    """A strip three pixels high is read as arrays, and tensors, are."""
+    rows = np.asarray(make_photo())[:3]
+    assert segmenter(rows).size == (3, 120)
+    assert segmenter(torch.from_numpy(rows).permute(2, 0, 1)).size == (3, 120)
 
 
 def test_many_photos(segmenter, make_photo, tmp_path):
@@ -265,6 +288,12 @@ def test_too_many_pixels(make_segmenter, make_photo, tmp_path, monkeypatch):
         ([7], {}, "Got a int for a picture"),
         (np.zeros(5), {}, "array of shape"),
         (np.zeros((20, 30, 7), np.uint8), {}, "shape .20, 30, 7."),
+        (np.zeros((0, 30, 3), np.uint8), {}, "has no pixels"),
+        (np.zeros((20, 30, 3), complex), {}, "the type complex128"),
+        (np.full((20, 30, 3), -0.5), {}, "before any normalisation"),
+        (np.full((20, 30, 3), np.nan), {}, "not finite"),
+        (np.full((70, 70, 3), np.nan), {"tile": 64}, "not finite"),
+        ("", {}, "empty path"),
         ("http://example.org/photo.jpg", {}, "download it first"),
         ([], {"batch_size": 0}, "batch_size=0"),
         ([], {"on_error": "ignore"}, "'raise', 'skip'"),
@@ -282,6 +311,42 @@ def test_too_many_pixels(make_segmenter, make_photo, tmp_path, monkeypatch):
 def test_wrong_inputs_in_words(segmenter, images, arguments, message):
     with pytest.raises(ValueError, match=message):
         segmenter(images, **arguments)
+
+
+def test_the_photo_itself_is_never_overwritten(segmenter, make_photo, tmp_path):
+    file = tmp_path / "photo.npy"
+    np.save(file, np.asarray(make_photo()))
+    with pytest.raises(ValueError, match="is the photo itself"):
+        segmenter(tmp_path / "." / "photo.npy", tile=64, output=tmp_path / ".." / tmp_path.name / "photo.npy")
+    assert np.array_equal(np.load(file), np.asarray(make_photo()))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.bin", "is a file"),
+        ("photos", "no config.json"),
+        ("./none", "There is no folder"),
+        ("a/b/c", "There is no folder"),
+        ("", "There is no folder"),
+    ],
+)
+def test_what_is_no_model_is_said_before_the_hub_is_asked(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    Path("model.bin").write_bytes(b"weights")
+    Path("photos").mkdir()
+    with pytest.raises(ValueError, match=message):
+        Segmenter.from_pretrained(name)
+
+
+@pytest.mark.parametrize("arguments", [{"num_threads": 0}, {"max_pixels": 0}, {"num_threads_reading": -1}])
+def test_numbers_that_make_no_sense(arguments):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))}=.*at least 1"):
+        Segmenter.from_pretrained(**arguments)
+
+
+def test_its_name_says_what_it_is(segmenter):
+    assert repr(segmenter) == "Segmenter(5 classes, torch on cpu, float32)"
 
 
 def test_map_ahead_keeps_order_and_works_ahead_in_threads():
