@@ -93,6 +93,12 @@ def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | No
     }
 
 
+def without_sources(report: dict[str, Any]) -> dict[str, Any]:
+    """The content of a `report.json` to hand on: without where the data lay and what its images were called."""
+    report = {name: value for name, value in report.items() if name != "worst"}
+    return {**report, "data": {name: value for name, value in report["data"].items() if name != "description"}}
+
+
 def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:
     """For each class its id, name, IoU, accuracy, true and predicted pixels, and share of the true pixels."""
     matrix = result.confusion_matrix
