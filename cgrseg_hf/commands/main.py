@@ -14,11 +14,12 @@ from .check_data import check_data
 from .evaluate import evaluate
 from .export import export
 from .predict import predict
+from .push import push
 from .train import train
 
 app = typer.Typer(
     name="cgrseg",
-    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate, time and export models.",
+    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate, time, export and publish models.",
     epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,6 +34,7 @@ app.command(name="check-data")(check_data)
 app.command()(ablate)
 app.command()(benchmark)
 app.command()(export)
+app.command()(push)
 
 
 def _show_version(wanted: bool) -> None:

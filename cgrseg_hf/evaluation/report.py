@@ -94,9 +94,12 @@ def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | No
 
 
 def without_sources(report: dict[str, Any]) -> dict[str, Any]:
-    """The content of a `report.json` to hand on: without where the data lay and what its images were called."""
+    """The content of a `report.json` to hand on: without where things lay and what the images were called."""
     report = {name: value for name, value in report.items() if name != "worst"}
-    return {**report, "data": {name: value for name, value in report["data"].items() if name != "description"}}
+    report["data"] = {name: value for name, value in report["data"].items() if name != "description"}
+    if report.get("cross_check"):
+        report["cross_check"] = {**report["cross_check"], "metric": Path(report["cross_check"]["metric"]).name}
+    return report
 
 
 def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:

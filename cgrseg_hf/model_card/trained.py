@@ -108,8 +108,8 @@ def make_model_card(
         log (`Sequence[Mapping]`): The entries of the run's `log.jsonl`.
         num_parameters (`int`): Of the model.
         size (`Mapping[str, int]`): What the image processor resizes photos to, in pixels.
-        benchmark (`Mapping`, *optional*): The content of `benchmark.json` from `cgrseg benchmark`: its times go into the
-            card together with the machine. Without it the card is silent about speed.
+        benchmark (`Mapping`, *optional*): The content of `benchmark.json` from `cgrseg benchmark`: its times go into
+            the card together with the machine. Without it the card is silent about speed.
 
     Returns:
         `ModelCard`: with metadata that the Hub reads.
