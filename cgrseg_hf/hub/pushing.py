@@ -117,7 +117,7 @@ def push_folder(
         model_class, labels = check_loading(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-        url = None if dry_run else _send(folder, repo_id, private, branch, message or "Push model with cgrseg")
+        url = None if dry_run else send_folder(folder, repo_id, private, branch, message or "Push model with cgrseg")
     return Push(files, model_class, labels, url)
 
 
@@ -149,8 +149,17 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
     return answer["class"], answer["labels"]
 
 
-def _send(folder: Path, repo_id: str, private: bool | None, branch: str | None, message: str) -> str:
-    """Commit the folder's files; the commit's address."""
+def send_folder(folder: Path, repo_id: str, private: bool | None, branch: str | None, message: str) -> str:
+    """
+    Commit all files of a folder to a repo, which is made if need be.
+
+    Returns:
+        `str`: the commit's address.
+
+    Raises:
+        ValueError: If the Hub refuses the card or the token.
+        OSError: If it cannot be reached or fails.
+    """
     api = HfApi()
     with _hub_errors_in_words(repo_id):
         _validate(folder / CARD_FILE)

@@ -2,6 +2,7 @@
 """Cards of trained models, from what was measured."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from .paper import CITATION, get_paper_figures
 
 _TEMPLATE = Path(__file__).parent / "trained.md.jinja"
+# What parts of the template that are left out leave behind.
+_GAP = re.compile(r"\n{3,}")
 # Scores in the card's table of the training, at most.
 _CURVE_ROWS = 12
 
@@ -141,7 +144,7 @@ def make_model_card(
             for metric, name in (("mean_iou", "mean IoU"), ("overall_accuracy", "pixel accuracy"))
         ],
     )
-    return ModelCard.from_template(
+    card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
         facts=facts,
@@ -158,6 +161,8 @@ def make_model_card(
         benchmark=benchmark,
         citation=CITATION,
     )
+    card.text = _GAP.sub("\n\n", card.text)
+    return card
 
 
 def _set_beside_paper(checkpoint: str, metrics: Mapping[str, float], num_parameters: int) -> list[tuple[str, str, str]]:
