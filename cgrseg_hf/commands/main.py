@@ -10,6 +10,7 @@ import typer
 from .. import __version__
 from .ablate import ablate
 from .benchmark import benchmark
+from .card import card
 from .check_data import check_data
 from .evaluate import evaluate
 from .export import export
@@ -34,6 +35,7 @@ app.command(name="check-data")(check_data)
 app.command()(ablate)
 app.command()(benchmark)
 app.command()(export)
+app.command()(card)
 app.command()(push)
 
 

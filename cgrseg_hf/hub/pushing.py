@@ -132,8 +132,9 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
         ValueError: If it does not load, or what it answers is no segmentation; with the last line of the error.
     """
     with tempfile.TemporaryDirectory(prefix="cgrseg-modules-") as empty:
-        # Code that an earlier load has cached could stand in for code that is missing from the folder.
-        environment = {**os.environ, "HF_MODULES_CACHE": empty, "HF_HUB_OFFLINE": "1"}
+        # What an earlier load has cached could stand in for what is missing from the folder.
+        nothing = {"HF_HUB_CACHE": f"{empty}/hub", "HF_MODULES_CACHE": f"{empty}/modules", "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **nothing}
         # As text, so that Python looks for modules in the empty folder and not beside the program.
         command = [sys.executable, "-c", _PROGRAM.read_text(encoding="utf-8"), str(folder.resolve())]
         ended = subprocess.run(

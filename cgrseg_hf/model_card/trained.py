@@ -118,7 +118,7 @@ def make_model_card(
         `ModelCard`: with metadata that the Hub reads.
     """
     metrics = report["metrics"]
-    protocol = report["protocol"]["description"]
+    protocol, split = report["protocol"]["description"], report["data"].get("split")
     data = ModelCardData(
         model_name=facts.name,
         license=facts.license,
@@ -135,7 +135,7 @@ def make_model_card(
                 task_name="semantic segmentation",
                 dataset_type=facts.dataset_id,
                 dataset_name=facts.dataset,
-                dataset_split="validation",
+                dataset_split=split,
                 metric_type=metric,
                 metric_name=name,
                 metric_value=round(metrics[metric], 4),
@@ -151,6 +151,7 @@ def make_model_card(
         metrics=metrics,
         classes=report["classes"],
         protocol=protocol,
+        split=split,
         num_images=report["num_images"],
         versions=report["versions"],
         curve=thin_out([entry for entry in log if "mean_iou" in entry], _CURVE_ROWS),

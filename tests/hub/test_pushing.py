@@ -85,6 +85,13 @@ def test_what_goes_along_has_to_belong(folder: Path, exported, photos: Path, tmp
         push_folder(folder, "user/model", report=tmp_path, dry_run=True)
 
 
+def test_endpoints_get_the_transformers_that_the_package_needs():
+    root = Path(push_folder.__code__.co_filename).parents[2]
+    requirement = (root / "cgrseg_hf" / "hub" / "requirements.txt").read_text().strip()
+    assert requirement.startswith("transformers>=")
+    assert f'    "{requirement}",\n' in (root / "pyproject.toml").read_text()
+
+
 def test_folder_that_does_not_load(folder: Path):
     shutil.copy(Path(push_folder.__code__.co_filename).parent / "handler.py", folder)
     name, labels = check_loading(folder)

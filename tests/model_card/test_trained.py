@@ -20,8 +20,9 @@ FACTS = CardFacts(
     limits=["Everything."],
 )
 REPORT = {
+    "data": {"split": "test"},
     "metrics": {"mean_iou": 0.5, "overall_accuracy": 0.75, "mean_accuracy": 0.6},
-    "classes": [{"name": "ground", "iou": 0.5, "accuracy": None, "share": 1.0}],
+    "classes": [{"name": "ground|floor", "iou": 0.5, "accuracy": None, "share": 1.0}],
     "protocol": {"description": "whole image"},
     "num_images": 3,
     "versions": {"torch": "2"},
@@ -34,9 +35,12 @@ SIZE = {"shortest_edge": 512, "longest_edge": 2048}
 def test_card(comparison):
     card = make_model_card(dataclasses.replace(FACTS, comparison=comparison), REPORT, LOG, 1234567, SIZE)
     assert card.data.eval_results[0].metric_value == 0.5
+    assert card.data.eval_results[0].dataset_split == "test"
+    assert "Two classes, test split, 3 images, whole image; measured with cgrseg_hf." in card.text
     for text in (
         "1,234,567 parameters",
         "a shorter side of 512 pixels",
+        "| ground\\|floor | 50.0 | – | 100.00 |",
         "| **mean IoU** | **50.00** | | |",
         comparison,
     ):
