@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What people do with a model on the Hub, each in a process of its own that test_hub.py starts.
+"""What people do with a model on the Hub, each in a process of its own that hub_process.py starts.
 
     python hub_client.py TASK WORKSPACE --result-folder FOLDER [--without MODULE ...]
 

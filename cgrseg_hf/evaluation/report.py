@@ -96,7 +96,7 @@ def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | No
 def without_sources(report: dict[str, Any]) -> dict[str, Any]:
     """The content of a `report.json` to hand on: without where things lay and what the images were called."""
     report = {name: value for name, value in report.items() if name != "worst"}
-    report["data"] = {name: value for name, value in report["data"].items() if name != "description"}
+    report["data"] = {name: value for name, value in report.get("data", {}).items() if name != "description"}
     if report.get("cross_check"):
         report["cross_check"] = {**report["cross_check"], "metric": Path(report["cross_check"]["metric"]).name}
     return report

@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 CARD_FILE = "README.md"
+_OTHER_LICENSE = ("license_name", "license_link")
 
 # What a push adds stands between these, so that the next one can put its own in place.
 _START, _END = "<!-- written by cgrseg push -->", "<!-- end of what cgrseg push wrote -->"
@@ -43,7 +44,9 @@ def find_problems(card: ModelCard) -> list[str]:
     data = card.data.to_dict()
     problems = []
     if not data.get("license"):
-        problems.append("license is missing: name the licence of the weights, or 'other' with license_name and _link.")
+        problems.append(
+            f"license is missing: name the weights' licence, or 'other' with {' and '.join(_OTHER_LICENSE)}."
+        )
     elif data["license"] == "other":
         problems += [f"license is 'other', but {name} is missing." for name in _OTHER_LICENSE if not data.get(name)]
     for name, expected in (("library_name", "transformers"), ("pipeline_tag", "image-segmentation")):
@@ -52,9 +55,6 @@ def find_problems(card: ModelCard) -> list[str]:
     if not card.text.strip():
         problems.append("there is nothing below the metadata: say what the model is and what it is for.")
     return problems
-
-
-_OTHER_LICENSE = ("license_name", "license_link")
 
 
 def extend_card(

@@ -71,7 +71,7 @@ def push_folder(
             Folder that `cgrseg evaluate` wrote, or its `report.json`; by default the one in `source`, if there is one.
             Where the data lay and the names and pictures of their images stay here.
         exports (`Sequence`):
-            Folders that `cgrseg export` wrote, which become folders of the repo.
+            Folders that `cgrseg export` wrote, which become folders of the repo as they are.
         pictures (`Sequence`):
             Photos to show on the card, at most 1024 pixels a side, with their classes.
         picture_credit (`str`, *optional*):
