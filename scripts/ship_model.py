@@ -5,7 +5,7 @@
 
 The half-precision weights are what is evaluated, in float32 arithmetic: the scores in the card are of the files that
 are shipped. Without the training's folder, the model that is in the package already gets its card anew; the training's
-curve is kept beside the facts for that.
+curve is kept beside the facts for that, and so is the evaluation, without the names of images.
 """
 
 import argparse
@@ -13,14 +13,14 @@ import json
 import shutil
 from pathlib import Path
 
-import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+from write_cards import make_trained_card
 
 import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
 from cgrseg_hf.data import load_data
-from cgrseg_hf.evaluation import evaluate_model, per_class_table, write_report
-from cgrseg_hf.model_card import CardFacts, losses_by_step, make_model_card, read_log
+from cgrseg_hf.evaluation import evaluate_model, per_class_table, without_sources, write_report
+from cgrseg_hf.model_card import losses_by_step, read_facts, read_log
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -47,11 +47,13 @@ def main() -> None:
     image_processor = AutoImageProcessor.from_pretrained(arguments.output)
     result = evaluate_model(model, image_processor, data, num_workers=1, keep_worst=10)
     print(per_class_table(result))
-    facts = CardFacts(**yaml.safe_load(arguments.facts.read_text(encoding="utf-8")))
-    report = json.loads(write_report(result, arguments.report, model=facts.name).read_text(encoding="utf-8"))
-    card = make_model_card(facts, report, read_log(log), model.num_parameters(), image_processor.size)
-    card.save(arguments.output / "README.md")
-    shutil.copy(arguments.output / "README.md", arguments.facts.with_suffix(".md"))
+    path = write_report(result, arguments.report, model=read_facts(arguments.facts).name)
+    report = without_sources(json.loads(path.read_text(encoding="utf-8")))
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    arguments.facts.with_suffix(".report.json").write_text(text + "\n", encoding="utf-8")
+    card = make_trained_card(arguments.facts, arguments.output)
+    for file in (arguments.output / "README.md", arguments.facts.with_suffix(".md")):
+        file.write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6
     print(f"{arguments.output}: {size:.1f} MB, with its card {arguments.facts.with_suffix('.md')}.")
 

@@ -4,7 +4,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from hub_process import Hub, start_hub
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.export import ExportReport, export_model
@@ -72,6 +73,13 @@ def decided_folder(decided_model, tmp_path_factory) -> Path:
     decided_model.save_pretrained(folder)
     CGRSegImageProcessor(size={"shortest_edge": 96, "longest_edge": 400}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A Hub of this computer's own."""
+    with start_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="session")

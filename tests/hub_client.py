@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What people do with a model on the Hub, each in a process of its own that test_hub.py starts.
+"""What people do with a model on the Hub, each in a process of its own that hub_process.py starts.
 
     python hub_client.py TASK WORKSPACE --result-folder FOLDER [--without MODULE ...]
 
@@ -10,7 +10,9 @@ Modules must be hidden before anything imports them: hence the imports within fu
 """
 
 import argparse
+import base64
 import importlib
+import json
 import logging
 import sys
 from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 MODEL_REPO = "user/model"
 BACKBONE_REPO = "user/backbone"
+PUSHED_REPO = "user/pushed"
 
 
 class ErrorRecorder(logging.Handler):
@@ -82,7 +85,49 @@ def use_without_package(workspace: Path, result_folder: Path) -> dict[str, Any]:
     return report
 
 
-TASKS = {task.__name__: task for task in (publish, use_with_package, use_without_package)}
+def use_pushed(workspace: Path, result_folder: Path) -> dict[str, Any]:
+    """Run what `cgrseg push` has sent: the pipeline by name, and the handler in all ways to send it a picture."""
+    import torch
+    from huggingface_hub import snapshot_download
+    from PIL import Image
+    from transformers import pipeline
+
+    segmenter = pipeline("image-segmentation", model=PUSHED_REPO, trust_remote_code=True)
+    segments = segmenter(str(workspace / "picture.png"))
+
+    folder = snapshot_download(PUSHED_REPO)
+    sys.path.insert(0, folder)
+    handler = importlib.import_module("handler").EndpointHandler(folder)
+    content = (workspace / "picture.png").read_bytes()
+    text = base64.b64encode(content).decode()
+    requests = {
+        "image": {"inputs": Image.open(workspace / "picture.png")},
+        "bytes": {"inputs": content},
+        "base64": {"inputs": text},
+        "data URL": {"inputs": f"data:image/png;base64,{text}"},
+        "parameters": {"inputs": content, "parameters": {"subtask": "semantic", "threshold": 0.5}},
+        "empty": {},
+        "a file's name": {"inputs": str(workspace / "picture.png")},
+        "an address": {"inputs": "http://127.0.0.1/picture.png"},
+        "no picture": {"inputs": b"words"},
+        "cut short": {"inputs": content[: len(content) // 2]},
+        "a number": {"inputs": 3},
+        "unknown parameter": {"inputs": content, "parameters": {"treshold": 0.5}},
+    }
+    answers = {}
+    for name, request in requests.items():
+        try:
+            answers[name] = json.loads(json.dumps(handler(request)))  # an endpoint answers in JSON
+        except ValueError as error:
+            answers[name] = str(error)
+    return {
+        "class": class_name(segmenter.model),
+        "masks": {segment["label"]: torch.tensor(np.asarray(segment["mask"])) for segment in segments},
+        "answers": answers,
+    }
+
+
+TASKS = {task.__name__: task for task in (publish, use_with_package, use_without_package, use_pushed)}
 
 
 def use_model(workspace: Path, source: str, trust_remote_code: bool | None) -> dict[str, Any]:

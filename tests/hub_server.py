@@ -1,13 +1,17 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""A stand-in for the Hugging Face Hub, for tests: model repos to create, commit to, list and download.
+"""A stand-in for the Hugging Face Hub, for tests: model repos to create, branch, commit to, list and download.
 
     python hub_server.py --root FOLDER --port 0
 
 prints the port it listens on (0 takes a free one) and serves this computer until it is ended. Clients find it through
-the environment variables HF_ENDPOINT=http://127.0.0.1:PORT and HF_HUB_DISABLE_XET=1; to write they need a token, any
-will do.
+the environment variables HF_ENDPOINT=http://127.0.0.1:PORT and HF_HUB_DISABLE_XET=1; to write they need a token: any
+will do, but `unknown` is refused, and none may write to a repo of another owner than `user`.
 
-Every commit is a folder of its own, FOLDER/user/name/commits/ID, and FOLDER/user/name/main holds the newest one's ID.
+Every commit is a folder of its own, FOLDER/user/name/commits/ID. FOLDER/user/name/branches/main holds the newest one's
+ID, and so for every branch; FOLDER/user/name/visibility says who may see the repo.
+
+Cards are checked by the rules of card_rules.py, which are those of the Hub's documentation as far as they are written
+there.
 """
 
 import argparse
@@ -22,8 +26,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from card_rules import find_errors
+
 BRANCH = "main"
 USER = "user"
+UNKNOWN_TOKEN = "unknown"
 
 
 class HubError(Exception):
@@ -41,25 +48,39 @@ class RepoStore:
     def __init__(self, root: Path):
         self.root = root.resolve()
 
-    def create(self, repo_id: str) -> None:
+    def create(self, repo_id: str, visibility: str = "public") -> None:
         """Make a repo whose first commit is empty."""
         repo = path_below(self.root, repo_id)
         if repo.exists():
             raise HubError(HTTPStatus.CONFLICT, f"{repo_id} exists already.")
         (repo / "commits").mkdir(parents=True)
+        (repo / "branches").mkdir()
+        (repo / "visibility").write_text(visibility)
         with tempfile.TemporaryDirectory() as empty:
-            self._add_commit(repo, Path(empty))
+            self._add_commit(repo, BRANCH, Path(empty))
+
+    def create_branch(self, repo_id: str, branch: str, start: str = BRANCH) -> None:
+        """Make a branch that begins with the commit of another, or with a commit of its own choice."""
+        file = path_below(self._repo(repo_id) / "branches", branch)
+        if file.exists():
+            raise HubError(HTTPStatus.CONFLICT, f"{repo_id} has a branch {branch} already.")
+        file.write_text(self.commit_id(repo_id, start))
+
+    def visibility(self, repo_id: str) -> str:
+        """Who may see a repo: `public` or `private`."""
+        return (self._repo(repo_id) / "visibility").read_text()
 
     def commit(self, repo_id: str, revision: str, operations: list[dict]) -> str:
         """Add and delete files on the branch; the new commit's ID."""
-        if revision != BRANCH:
-            raise HubError(HTTPStatus.NOT_FOUND, f"{revision} is no branch, only {BRANCH} is.", "RevisionNotFound")
-        repo, parent = self._repo(repo_id), self.folder(repo_id, revision)
+        repo = self._repo(repo_id)
+        if not path_below(repo / "branches", revision).is_file():
+            raise HubError(HTTPStatus.NOT_FOUND, f"{repo_id} has no branch {revision}.", "RevisionNotFound")
+        parent = self.folder(repo_id, revision)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(shutil.copytree(parent, Path(temporary) / "files"))
             for operation in operations:
                 apply_operation(folder, operation["key"], operation["value"])
-            return self._add_commit(repo, folder)
+            return self._add_commit(repo, revision, folder)
 
     def commit_id(self, repo_id: str, revision: str) -> str:
         """The commit that a branch or a commit ID names."""
@@ -68,8 +89,9 @@ class RepoStore:
     def folder(self, repo_id: str, revision: str) -> Path:
         """All files of a revision."""
         repo = self._repo(repo_id)
-        if revision == BRANCH:
-            revision = (repo / BRANCH).read_text()
+        branch = path_below(repo / "branches", revision)
+        if branch.is_file():
+            revision = branch.read_text()
         folder = path_below(repo / "commits", revision)
         if not folder.is_dir():
             raise HubError(HTTPStatus.NOT_FOUND, f"{repo_id} has no revision {revision}.", "RevisionNotFound")
@@ -93,13 +115,13 @@ class RepoStore:
             raise HubError(HTTPStatus.NOT_FOUND, f"There is no repo {repo_id}.", "RepoNotFound")
         return repo
 
-    def _add_commit(self, repo: Path, folder: Path) -> str:
+    def _add_commit(self, repo: Path, branch: str, folder: Path) -> str:
         """Keep a copy of the folder as the branch's newest commit, named by a hash of content and history."""
         number = len(list((repo / "commits").iterdir()))
         contents = [f"{path.relative_to(folder)} {blob_id(path)}" for path in folder.rglob("*") if path.is_file()]
         commit_id = hashlib.sha1("\n".join([str(number), *sorted(contents)]).encode()).hexdigest()
         shutil.copytree(folder, repo / "commits" / commit_id)
-        (repo / BRANCH).write_text(commit_id)
+        (repo / "branches" / branch).write_text(commit_id)
         return commit_id
 
 
@@ -163,9 +185,10 @@ class HubRequestHandler(BaseHTTPRequestHandler):
         if request.get("type", "model") != "model":
             raise HubError(HTTPStatus.BAD_REQUEST, f"type={request['type']!r} is not supported, only model repos are.")
         repo_id = f"{request.get('organization') or USER}/{request['name']}"
+        self._check_owner(repo_id)
         url = f"http://{self.headers['Host']}/{repo_id}"
         try:
-            self.store.create(repo_id)
+            self.store.create(repo_id, request.get("visibility", "public"))
         except HubError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
@@ -175,8 +198,16 @@ class HubRequestHandler(BaseHTTPRequestHandler):
             self._send_json({"url": url, "name": repo_id})
 
     def validate_yaml(self) -> None:
-        """Every model card is good."""
-        self._send_json({"errors": [], "warnings": []})
+        """What is wrong with a card's metadata."""
+        errors = [{"message": message} for message in find_errors(json.loads(self.body)["content"])]
+        self._send_json({"errors": errors, "warnings": []}, HTTPStatus.BAD_REQUEST if errors else HTTPStatus.OK)
+
+    def create_branch(self, repo: str, revision: str) -> None:
+        """A new branch, of `main` unless the request names another start."""
+        self._check_token()
+        self._check_owner(repo)
+        self.store.create_branch(repo, revision, json.loads(self.body or b"{}").get("startingPoint", BRANCH))
+        self._send_json({})
 
     def preupload(self, repo: str, revision: str) -> None:
         """How to send each file: within the commit. The IDs let a client leave out what has not changed."""
@@ -190,6 +221,7 @@ class HubRequestHandler(BaseHTTPRequestHandler):
     def commit(self, repo: str, revision: str) -> None:
         """A new commit from lines of JSON, one an operation."""
         self._check_token()
+        self._check_owner(repo)
         commit_id = self.store.commit(repo, revision, [json.loads(line) for line in self.body.splitlines()])
         url = f"http://{self.headers['Host']}/{repo}/commit/{commit_id}"
         self._send_json({"success": True, "commitOid": commit_id, "commitUrl": url})
@@ -197,8 +229,8 @@ class HubRequestHandler(BaseHTTPRequestHandler):
     def model_info(self, repo: str, revision: str = BRANCH) -> None:
         """A repo's newest commit and its files' names."""
         siblings = [{"rfilename": name} for name in self.store.names(repo, revision)]
-        sha = self.store.commit_id(repo, revision)
-        self._send_json({"id": repo, "sha": sha, "private": False, "tags": [], "siblings": siblings})
+        sha, private = self.store.commit_id(repo, revision), self.store.visibility(repo) == "private"
+        self._send_json({"id": repo, "sha": sha, "private": private, "tags": [], "siblings": siblings})
 
     def tree(self, repo: str, revision: str, folder: str = "") -> None:
         """All files in a folder and in those within it, with sizes and IDs."""
@@ -233,8 +265,13 @@ class HubRequestHandler(BaseHTTPRequestHandler):
             self._send_json({"error": str(error)}, error.status, headers)
 
     def _check_token(self) -> None:
-        if not self.headers.get("Authorization", "").startswith("Bearer "):
-            raise HubError(HTTPStatus.UNAUTHORIZED, "This needs a token: any will do.")
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or token in ("", UNKNOWN_TOKEN):
+            raise HubError(HTTPStatus.UNAUTHORIZED, f"This needs a token: any will do but {UNKNOWN_TOKEN}.")
+
+    def _check_owner(self, repo_id: str) -> None:
+        if repo_id.partition("/")[0] != USER:
+            raise HubError(HTTPStatus.FORBIDDEN, f"This token may write to repos of {USER} alone.")
 
     def _send_json(
         self, answer: dict | list, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
@@ -259,6 +296,7 @@ ROUTES = [
     ("POST", r"/api/validate-yaml", HubRequestHandler.validate_yaml),
     ("POST", rf"{_MODEL}/preupload/(?P<revision>[^/]+)", HubRequestHandler.preupload),
     ("POST", rf"{_MODEL}/commit/(?P<revision>[^/]+)", HubRequestHandler.commit),
+    ("POST", rf"{_MODEL}/branch/(?P<revision>[^/]+)", HubRequestHandler.create_branch),
     ("GET", rf"{_MODEL}", HubRequestHandler.model_info),
     ("GET", rf"{_MODEL}/revision/(?P<revision>[^/]+)", HubRequestHandler.model_info),
     ("GET", rf"{_MODEL}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?", HubRequestHandler.tree),

@@ -3,11 +3,7 @@
 
 import http.client
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from hub_client import BACKBONE_REPO, MODEL_REPO
-from hub_server import BRANCH, HubError, RepoStore
+from hub_process import Hub, run_client
+from hub_server import BRANCH, HubError
 from PIL import Image
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
 
-TESTS = Path(__file__).parent
 PICTURE_SIZE = (50, 37)  # width, height
 BACKBONE_FILES = {"config.json", "configuration_cgrseg.py", "model.safetensors", "modeling_efficientformerv2.py"}
 MODEL_FILES = {*BACKBONE_FILES, "modeling_cgrseg.py", "optimized_cgrseg.py", "post_processing_cgrseg.py"}
@@ -32,33 +28,6 @@ CLASSES = [
     "modeling_cgrseg.CGRSegForSemanticSegmentation",
     "image_processing_cgrseg.CGRSegImageProcessor",
 ]
-
-
-@dataclass
-class Hub:
-    """A running Hub: its address, and what it stores."""
-
-    endpoint: str
-    store: RepoStore
-
-    def names(self, repo_id: str) -> set[str]:
-        """The files of a repo."""
-        return set(self.store.names(repo_id, BRANCH))
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A Hub of this computer's own."""
-    root = tmp_path_factory.mktemp("hub")
-    command = [sys.executable, TESTS / "hub_server.py", "--root", root / "repos", "--port", "0"]
-    with (
-        (root / "requests.log").open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as server,
-    ):
-        try:
-            yield Hub(f"http://127.0.0.1:{int(server.stdout.readline())}", RepoStore(root / "repos"))
-        finally:
-            server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -135,31 +104,6 @@ def used(
     report = run_client("use_without_package", workspace, hub, tmp_path_factory.mktemp("use"), without)
     assert report["has torchvision"] == ("torchvision" not in without)
     return report
-
-
-def run_client(
-    task: str, workspace: Path, hub: Hub, result_folder: Path, without: list[str] | None = None
-) -> dict[str, Any]:
-    """Do a task of hub_client.py in a process whose caches are empty; its report."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    environment |= {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(result_folder / "home"),
-        "HF_MODULES_CACHE": str(result_folder / "modules"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_TOKEN": "any",
-        "NO_PROXY": "127.0.0.1",
-        # Threads that wait for each other on a busy computer make so small a model a hundred times slower.
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, TESTS / "hub_client.py", task, workspace, "--result-folder", result_folder]
-    if without:
-        command += ["--without", *without]
-    process = subprocess.run(
-        command, env=environment, cwd=result_folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr
-    return {**torch.load(result_folder / "report.pt"), "result folder": result_folder}
 
 
 def assert_same_results(report: dict[str, Any], expected: dict[str, Any]) -> None:

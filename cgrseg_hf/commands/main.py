@@ -9,17 +9,19 @@ import typer
 from .. import __version__
 from .ablate import ablate
 from .benchmark import benchmark
+from .card import card
 from .check_data import check_data
 from .convert import convert
 from .evaluate import evaluate
 from .export import export
 from .info import info
 from .predict import predict
+from .push import push
 from .train import train
 
 app = typer.Typer(
     name="cgrseg",
-    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate, time and export models.",
+    help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate, time, export and publish models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +37,8 @@ app.command()(benchmark)
 app.command()(export)
 app.command()(convert)
 app.command()(info)
+app.command()(card)
+app.command()(push)
 
 
 def _show_version(wanted: bool) -> None:

@@ -4,7 +4,7 @@
 from .evaluator import EvaluationResult, WorstImage, evaluate_model
 from .metric import MeanIoU, metrics_from_confusion_matrix
 from .prediction import REFERENCE_SCALES, EvaluationProtocol, predict_label_map
-from .report import per_class_table, write_report
+from .report import per_class_table, without_sources, write_report
 from .trainer import make_compute_metrics, preprocess_logits_for_metrics
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "per_class_table",
     "predict_label_map",
     "preprocess_logits_for_metrics",
+    "without_sources",
     "write_report",
 ]

@@ -93,6 +93,15 @@ def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | No
     }
 
 
+def without_sources(report: dict[str, Any]) -> dict[str, Any]:
+    """The content of a `report.json` to hand on: without where things lay and what the images were called."""
+    report = {name: value for name, value in report.items() if name != "worst"}
+    report["data"] = {name: value for name, value in report.get("data", {}).items() if name != "description"}
+    if report.get("cross_check"):
+        report["cross_check"] = {**report["cross_check"], "metric": Path(report["cross_check"]["metric"]).name}
+    return report
+
+
 def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:
     """For each class its id, name, IoU, accuracy, true and predicted pixels, and share of the true pixels."""
     matrix = result.confusion_matrix

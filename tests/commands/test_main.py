@@ -23,7 +23,8 @@ def test_version_and_help():
     assert run("--version").stdout.strip() == __version__
     shown = run("--help")
     assert shown.returncode == 0
-    for command in ("predict", "train", "evaluate", "check-data", "ablate", "benchmark", "export", "convert", "info"):
+    commands = "predict train evaluate check-data ablate benchmark export convert card push info"
+    for command in commands.split():
         assert command in shown.stdout
 
 

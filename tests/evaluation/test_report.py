@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgrseg_hf.evaluation import evaluate_model, per_class_table, write_report
+from cgrseg_hf.evaluation import evaluate_model, per_class_table, without_sources, write_report
 from cgrseg_hf.evaluation.panels import color_label_map, draw_confusion_matrix, draw_panel, get_colors
 from cgrseg_hf.evaluation.report import escape_cell
 from cgrseg_hf.visualization import class_color
@@ -36,6 +36,12 @@ def test_report_in_numbers(result, tmp_path):
     assert report["classes"][4]["accuracy"] is None  # no pixel of it in the truth
     assert sum(one["share"] for one in report["classes"]) == pytest.approx(1)
     assert [one["name"] for one in report["worst"]] == [image.name for image in result.worst]
+
+    handed_on = json.dumps(without_sources(report))
+    assert "worst" in report and "description" in report["data"]  # the report itself stays as it is
+    assert report["data"]["description"] not in handed_on
+    assert not any(image.name in handed_on for image in result.worst)
+    assert json.loads(handed_on)["confusion_matrix"] == report["confusion_matrix"]
 
 
 def test_spreadsheet_takes_no_name_for_a_formula(result, tmp_path):

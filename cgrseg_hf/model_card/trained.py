@@ -1,15 +1,21 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Model cards from what was measured."""
+"""Cards of trained models, from what was measured."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-_TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
+from .paper import CITATION, get_paper_figures
+
+_TEMPLATE = Path(__file__).parent / "trained.md.jinja"
+# What parts of the template that are left out leave behind.
+_GAP = re.compile(r"\n{3,}")
 # Scores in the card's table of the training, at most.
 _CURVE_ROWS = 12
 
@@ -24,13 +30,21 @@ class CardFacts:
         summary (`str`): What it is, in a sentence or two.
         dataset (`str`): Name of the data set that it was trained on.
         dataset_id (`str`): The data set's name as an identifier, for the card's metadata.
-        license (`str`): Identifier of the weights' licence.
+        license (`str`): Identifier of the weights' licence, `"other"` if the Hub has none for it.
         uses (`str`): What the weights may be used for, and why.
         limits (`Sequence[str]`): What it does not do, and what was not tried.
         training (`str`): How it was trained: data, machine, duration.
         command (`str`): The command that made it.
         evaluation (`str`): The command that scores it.
         comparison (`str`): A paragraph, perhaps with a table, that sets it beside other models.
+        license_name (`str`): A name for another licence, in small letters with hyphens.
+        license_link (`str`): Where another licence stands: an address, or `LICENSE` or `LICENSE.md` beside the card.
+        paper_checkpoint (`str`): Which of the paper's models this one repeats, such as `"cgrseg-t-ade20k"`; the paper's
+            figures are then set beside those that were measured.
+        is_shipped (`bool`): Whether it is the model that comes with the package, so that the example finds it there.
+
+    Raises:
+        ValueError: If another licence lacks its name or link, or the paper has no such model.
     """
 
     name: str
@@ -44,6 +58,40 @@ class CardFacts:
     evaluation: str = ""
     limits: Sequence[str] = field(default_factory=tuple)
     comparison: str = ""
+    license_name: str = ""
+    license_link: str = ""
+    paper_checkpoint: str = ""
+    is_shipped: bool = False
+
+    def __post_init__(self):
+        if self.license == "other" and not (self.license_name and self.license_link):
+            raise ValueError("license is 'other': give license_name and license_link too, or the Hub shows no licence.")
+        if self.paper_checkpoint:
+            get_paper_figures(self.paper_checkpoint)
+
+
+def read_facts(path: Path) -> CardFacts:
+    """
+    Facts from a YAML file with the fields of [`CardFacts`].
+
+    Raises:
+        ValueError: If the file is no YAML, or a field is missing or unknown.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{path} holds a {type(values).__name__}: it has to be a list of 'name: value' lines.")
+    needed = [one.name for one in fields(CardFacts) if one.default is MISSING and one.default_factory is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"{path} does not say {', '.join(missing)}: a card needs {', '.join(needed)}.")
+    if unknown := sorted(values.keys() - {one.name for one in fields(CardFacts)}):
+        raise ValueError(
+            f"{path} has {', '.join(unknown)}, which a card has no place for: the names are "
+            f"{', '.join(one.name for one in fields(CardFacts))}."
+        )
+    return CardFacts(**values)
 
 
 def make_model_card(
@@ -52,6 +100,7 @@ def make_model_card(
     log: Sequence[Mapping[str, Any]],
     num_parameters: int,
     size: Mapping[str, int],
+    benchmark: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """
     A card of a trained model.
@@ -62,45 +111,69 @@ def make_model_card(
         log (`Sequence[Mapping]`): The entries of the run's `log.jsonl`.
         num_parameters (`int`): Of the model.
         size (`Mapping[str, int]`): What the image processor resizes photos to, in pixels.
+        benchmark (`Mapping`, *optional*): The content of `benchmark.json` from `cgrseg benchmark`: its times go into
+            the card together with the machine. Without it the card is silent about speed.
 
     Returns:
         `ModelCard`: with metadata that the Hub reads.
     """
     metrics = report["metrics"]
+    protocol, split = report["protocol"]["description"], report["data"].get("split")
     data = ModelCardData(
         model_name=facts.name,
         license=facts.license,
+        license_name=facts.license_name or None,
+        license_link=facts.license_link or None,
         library_name="transformers",
         pipeline_tag="image-segmentation",
         tags=["cgrseg", "semantic-segmentation", "vision"],
         datasets=[facts.dataset_id],
+        metrics=["mean_iou"],
         eval_results=[
             EvalResult(
                 task_type="image-segmentation",
+                task_name="semantic segmentation",
                 dataset_type=facts.dataset_id,
                 dataset_name=facts.dataset,
-                dataset_split="validation",
+                dataset_split=split,
                 metric_type=metric,
                 metric_name=name,
                 metric_value=round(metrics[metric], 4),
+                metric_args={"protocol": protocol, "images": report["num_images"]},
             )
             for metric, name in (("mean_iou", "mean IoU"), ("overall_accuracy", "pixel accuracy"))
         ],
     )
-    return ModelCard.from_template(
+    card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
         facts=facts,
         metrics=metrics,
         classes=report["classes"],
-        protocol=report["protocol"]["description"],
+        protocol=protocol,
+        split=split,
         num_images=report["num_images"],
         versions=report["versions"],
         curve=thin_out([entry for entry in log if "mean_iou" in entry], _CURVE_ROWS),
         losses=losses_by_step(log),
         num_parameters=num_parameters,
         size=_describe_size(size),
+        beside_paper=_set_beside_paper(facts.paper_checkpoint, metrics, num_parameters),
+        benchmark=benchmark,
+        citation=CITATION,
     )
+    card.text = _GAP.sub("\n\n", card.text)
+    return card
+
+
+def _set_beside_paper(checkpoint: str, metrics: Mapping[str, float], num_parameters: int) -> list[tuple[str, str, str]]:
+    """Rows of what was measured here beside what the paper reports: name, ours, the paper's."""
+    if not checkpoint:
+        return []
+    figures = get_paper_figures(checkpoint)
+    rows = [("mean IoU, %", f"{metrics['mean_iou'] * 100:.2f}", figures.miou)]
+    rows.append(("parameters, millions", f"{num_parameters / 1e6:.2f}", figures.params_m))
+    return [(name, ours, str(paper)) for name, ours, paper in rows if paper is not None]
 
 
 def _describe_size(size: Mapping[str, int]) -> str:

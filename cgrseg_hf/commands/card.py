@@ -1,0 +1,68 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg card`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def card(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the model and its image processor, such as runs/mine/best.")
+    ],
+    facts: Annotated[
+        Path,
+        typer.Option(help="YAML of what no file knows: name, summary, dataset, license, uses, training, limits, …"),
+    ],
+    report: Annotated[Path, typer.Option(help="Folder that evaluate wrote, or its report.json.")],
+    log: Annotated[
+        Path | None,
+        typer.Option(help="The training's log.jsonl, for the curve.", show_default="the one beside the model's folder"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that benchmark wrote, or its benchmark.json, for the speed.", show_default="no speed"
+        ),
+    ] = None,
+) -> None:
+    """
+    Write a model's card, README.md in its folder, from an evaluation and what you say of it.
+
+    model_cards/cgrseg-t-camvid.yaml in the repository shows what the facts look like.
+    """
+    from ..model_card import read_facts
+
+    words, scores = read_facts(facts), _read(report, "report.json")
+    speed = None if benchmark is None else _read(benchmark, "benchmark.json")
+
+    import torch
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
+
+    from ..model_card import make_model_card, read_log
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
+    with torch.device("meta"):
+        model = AutoModelForSemanticSegmentation.from_config(AutoConfig.from_pretrained(folder))
+    log = log or folder.resolve().parent / "log.jsonl"
+    written = make_model_card(
+        words,
+        scores,
+        read_log(log) if log.is_file() else [],
+        model.num_parameters(),
+        AutoImageProcessor.from_pretrained(folder).size,
+        speed,
+    )
+    written.save(folder / "README.md")
+    typer.echo(f"The card is {folder / 'README.md'}. Next: cgrseg push {folder} USER/NAME --report {report}")
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    """A report of another command, by its folder or file."""
+    path = path / name if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"There is no {path}.")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,85 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Serves the model of this folder on Hugging Face Inference Endpoints.
+
+This file travels to the Hub with the weights, where it needs transformers and Pillow alone. An endpoint imports it,
+makes one `EndpointHandler` with the folder's path, and calls that with each request.
+"""
+
+import base64
+import binascii
+import io
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+from transformers import pipeline
+
+# Those of transformers' pipeline.
+PARAMETERS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold")
+
+
+class EndpointHandler:
+    """
+    Answers requests with the masks of the classes in a picture.
+
+    Args:
+        path (`str`): Folder of the model.
+    """
+
+    def __init__(self, path: str = ""):
+        self.pipeline = pipeline("image-segmentation", model=path, trust_remote_code=True)
+
+    def __call__(self, data: dict[str, Any]) -> list[dict[str, Any]]:
+        """
+        Segment a picture.
+
+        Args:
+            data (`dict[str, Any]`):
+                Under `inputs` the picture: a `PIL.Image.Image`, the bytes of a picture's file, or these in base64, also
+                as a data URL. Under `parameters`, if it is there, options of transformers' image segmentation pipeline.
+
+        Returns:
+            `list[dict[str, Any]]`: for each class in the picture its `label`; its `score`, which is `None` where the
+            model gives no score to a whole class, as in semantic segmentation; and its `mask`, a PNG of the picture's
+            size in base64, 255 where the class is and 0 elsewhere.
+
+        Raises:
+            ValueError: If there is no picture, it cannot be read, or a parameter is unknown.
+        """
+        if "inputs" not in data:
+            raise ValueError("The request has no 'inputs': send the picture there, as bytes or in base64.")
+        parameters = data.get("parameters") or {}
+        if unknown := sorted(set(parameters) - set(PARAMETERS)):
+            raise ValueError(f"Unknown parameters {', '.join(unknown)}: there are {', '.join(PARAMETERS)}.")
+        segments = self.pipeline(read_picture(data["inputs"]), **parameters)
+        return [{**segment, "mask": encode_png(segment["mask"])} for segment in segments]
+
+
+def read_picture(inputs: Any) -> Image.Image:
+    """
+    The picture of a request. Text is base64 and nothing else: no address is fetched and no file opened for it.
+
+    Raises:
+        ValueError: If it is none, or cannot be read.
+    """
+    if isinstance(inputs, Image.Image):
+        return inputs
+    if isinstance(inputs, str):
+        try:
+            inputs = base64.b64decode("".join(inputs.rpartition("base64,")[2].split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"The picture in 'inputs' is not base64: {error}.") from error
+    if not isinstance(inputs, bytes | bytearray):
+        raise ValueError(f"'inputs' is a {type(inputs).__name__}: send a picture as bytes or in base64.")
+    try:
+        picture = Image.open(io.BytesIO(inputs))
+        picture.load()
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        raise ValueError(f"The picture in 'inputs' cannot be read: {error}.") from error
+    return picture
+
+
+def encode_png(mask: Image.Image) -> str:
+    """A mask as a PNG file in base64."""
+    file = io.BytesIO()
+    mask.save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,170 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Puts together the folder that goes to the Hub: what is named here, and nothing else that lies beside it."""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoImageProcessor
+from transformers.dynamic_module_utils import custom_object_save
+
+from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
+from ..evaluation import without_sources
+from ..export.settings import EXPORT_FILE, is_export, read_settings
+from ..inference import Segmenter
+from ..inference.pictures import open_picture, to_photo
+from .cards import CARD_FILE, extend_card, read_card
+
+_CONFIG, _IMAGE_PROCESSOR, _REPORT = "config.json", "preprocessor_config.json", "report.json"
+_MODEL_FILES = (_CONFIG, _IMAGE_PROCESSOR, "model*.safetensors", "model.safetensors.index.json", "*.py", "LICENSE*")
+_REPORT_FILES = ("per_class.csv", "confusion_matrix.png")
+_OWN_FILES = ("handler.py", "requirements.txt")
+_PICTURES = "pictures"
+_LONGEST_SIDE = 1024  # of a picture on a card, in pixels
+
+
+def stage_folder(
+    source: Path,
+    target: Path,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    report: Path | None = None,
+    exports: Sequence[Path] = (),
+    pictures: Sequence[Path] = (),
+    picture_credit: str = "",
+) -> None:
+    """
+    Fill an empty folder with what goes to the Hub; see [`push_folder`] for the arguments.
+
+    Raises:
+        ValueError: If something is not what it should be, or does not belong to the model.
+    """
+    check_model_folder(source)
+    card = read_card(source)
+    if pictures and not picture_credit.strip():
+        raise ValueError("Pictures need picture_credit (--picture-credit): whose they are, and under which licence.")
+    for pattern in _MODEL_FILES:
+        for file in source.glob(pattern):
+            shutil.copy2(file, target / file.name)
+    add_code(source, target)
+    for name in _OWN_FILES:
+        shutil.copy2(Path(__file__).parent / name, target / name)
+    id2label = read_id2label(source)
+    if report is not None or (source / _REPORT).is_file():
+        stage_report(report or source, target, repo_id, id2label)
+    exported = [stage_export(folder, target, id2label) for folder in exports]
+    overlays = stage_pictures(source, target, pictures)
+    text = extend_card(card, repo_id, revision, exported, overlays, picture_credit.strip())
+    (target / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+def check_model_folder(folder: Path) -> None:
+    """
+    Refuse what is no folder of a model with its image processor.
+
+    Raises:
+        ValueError: With what is missing.
+    """
+    what = "push takes a folder that save_pretrained or `cgrseg train` wrote, such as runs/mine/best"
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}: {what}.")
+    if is_export(folder):
+        raise ValueError(f"{folder} is an export: push the model that it was made from, and add --exports {folder}.")
+    missing = [name for name in (_CONFIG, _IMAGE_PROCESSOR) if not (folder / name).is_file()]
+    if not list(folder.glob("model*.safetensors")):
+        missing.append("model.safetensors")
+    if missing:
+        raise ValueError(f"{folder} is no model's folder, it has no {' and no '.join(missing)}: {what}.")
+
+
+def add_code(source: Path, target: Path) -> None:
+    """Put this package's code beside a CGRSeg that was saved without, such as the shipped one."""
+    config, image_processor = (_read_json(target / name) for name in (_CONFIG, _IMAGE_PROCESSOR))
+    if config.get("model_type") != CGRSegConfig.model_type:
+        return
+    if "auto_map" not in config:
+        config["auto_map"] = AutoConfig.from_pretrained(source).auto_map
+        _write_json(target / _CONFIG, config)
+        custom_object_save(CGRSegForSemanticSegmentation, target)
+        custom_object_save(CGRSegConfig, target)
+    if "auto_map" not in image_processor:
+        settings = AutoImageProcessor.from_pretrained(source).to_dict()
+        if "auto_map" in settings:
+            _write_json(target / _IMAGE_PROCESSOR, {**image_processor, "auto_map": settings["auto_map"]})
+            custom_object_save(CGRSegImageProcessor, target)
+
+
+def stage_report(report: Path, target: Path, repo_id: str, id2label: dict[int, str]) -> None:
+    """Copy an evaluation, without where the data lay and without any of its images."""
+    path = report / _REPORT if report.is_dir() else report
+    if not path.is_file():
+        raise ValueError(f"There is no {path}: --report takes the folder that `cgrseg evaluate` wrote.")
+    content = _read_json(path)
+    names = [one["name"] for one in content.get("classes", ())]
+    if names != list(id2label.values()):
+        raise ValueError(f"{path} is of a model with other classes, {_some(names)}: this one has {_some(id2label)}.")
+    _write_json(target / _REPORT, {**without_sources(content), "model": repo_id})
+    for name in _REPORT_FILES:
+        if (path.parent / name).is_file():
+            shutil.copy2(path.parent / name, target / name)
+
+
+def stage_export(folder: Path, target: Path, id2label: dict[int, str]) -> str:
+    """Copy an exported folder below its own name; the line of the card about it."""
+    if not is_export(folder):
+        raise ValueError(f"{folder} has no {EXPORT_FILE}: --exports takes folders that `cgrseg export` wrote.")
+    name, settings = folder.resolve().name, read_settings(folder)
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == _PICTURES or (target / name).exists():
+        raise ValueError(
+            f"The export {folder} cannot be a folder {name!r} of the repo: rename it to a name that no other has, of "
+            "letters, digits, '.', '-' and '_'."
+        )
+    if read_id2label(folder) != id2label:
+        raise ValueError(f"The export {folder} is of a model with other classes.")
+    shutil.copytree(folder, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return f"`{name}`: {settings.format} in {settings.precision}; `export.json` says what goes in and comes out."
+
+
+def stage_pictures(model: Path, target: Path, pictures: Sequence[Path]) -> list[str]:
+    """Segment photos for the card; the overlays' names. The photos lose their EXIF data, with place and time."""
+    if not pictures:
+        return []
+    (target / _PICTURES).mkdir()
+    segmenter = Segmenter.from_pretrained(model, engine="torch")
+    names = []
+    for path in pictures:
+        if (target / _PICTURES / f"{path.stem}.jpg").exists():
+            raise ValueError(f"Two pictures are named {path.stem}: rename one.")
+        photo = to_photo(open_picture(path))
+        photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+        overlay = segmenter(photo).overlay(photo)
+        names.append(f"{_PICTURES}/{path.stem}-classes.jpg")
+        photo.save(target / _PICTURES / f"{path.stem}.jpg", quality=90)
+        overlay.save(target / names[-1], quality=90)
+    return names
+
+
+def read_id2label(folder: Path) -> dict[int, str]:
+    """The names of a model's classes by number."""
+    config = AutoConfig.from_pretrained(folder)
+    return dict(sorted(config.id2label.items()))
+
+
+def _some(names: Any) -> str:
+    names = list(names.values() if isinstance(names, dict) else names)
+    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,18 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Model cards: of trained models from what was measured, and of the paper's models that have no weights yet."""
+
+from .paper import PAPER_CHECKPOINTS, PaperFigures, get_paper_figures
+from .planned import make_planned_card
+from .trained import CardFacts, losses_by_step, make_model_card, read_facts, read_log
+
+__all__ = [
+    "PAPER_CHECKPOINTS",
+    "CardFacts",
+    "PaperFigures",
+    "get_paper_figures",
+    "losses_by_step",
+    "make_model_card",
+    "make_planned_card",
+    "read_facts",
+    "read_log",
+]

@@ -1,0 +1,77 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg card`: from an evaluation's report to a card that a push takes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from card_rules import find_errors
+from PIL import Image
+from transformers import AutoImageProcessor
+
+from cgrseg_hf.data import SegmentationData, load_data
+from cgrseg_hf.evaluation import evaluate_model, write_report
+from cgrseg_hf.hub.cards import read_card
+
+FACTS = """name: My model
+summary: It segments.
+dataset: A dozen photos
+dataset_id: a-dozen-photos
+license: mit
+uses: Anything.
+training: Not at all.
+command: cgrseg train --data photos
+limits: [Everything.]
+"""
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cgrseg_hf", "card", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def folder(decided_folder: Path, tmp_path: Path) -> Path:
+    """A run's folder with the model in it."""
+    (tmp_path / "card.yaml").write_text(FACTS)
+    return Path(shutil.copytree(decided_folder, tmp_path / "run" / "best"))
+
+
+@pytest.fixture
+def data(decided_model, tmp_path: Path) -> SegmentationData:
+    """A picture of noise with labels of noise."""
+    generator = np.random.default_rng(0)
+    for kind, shape, highest in (("images", (60, 90, 3), 256), ("annotations", (60, 90), 5)):
+        folder = tmp_path / "data" / "val" / kind
+        folder.mkdir(parents=True)
+        Image.fromarray(generator.integers(0, highest, shape, dtype=np.uint8)).save(folder / "a.png")
+    (tmp_path / "data" / "id2label.json").write_text(json.dumps(decided_model.config.id2label))
+    return load_data(tmp_path / "data", "validation")
+
+
+def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data: SegmentationData):
+    result = evaluate_model(decided_model, AutoImageProcessor.from_pretrained(folder), data, progress=False)
+    write_report(result, tmp_path / "report", model="mine")
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 7, "loss": 0.5, "mean_iou": 0.25, "overall_accuracy": 0.5}\n')
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report")
+    assert ended.returncode == 0, ended.stderr
+    card = read_card(folder)
+    assert find_errors(str(card)) == []
+    assert card.data.eval_results[0].metric_value == round(result.metrics["mean_iou"], 4)
+    assert f"{decided_model.num_parameters():,} parameters" in card.text
+    assert "a shorter side of 96 pixels, or less where the longer one would exceed 400" in card.text
+    assert "| 7 | 0.5000 | 25.00 | 50.00 |" in card.text
+    assert "## Speed" not in card.text
+
+
+def test_says_what_is_missing(folder: Path, tmp_path: Path):
+    (tmp_path / "card.yaml").write_text(FACTS.replace("license: mit\n", ""))
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path)
+    assert ended.returncode == 1 and "does not say license" in ended.stderr and "Traceback" not in ended.stderr
+    (tmp_path / "card.yaml").write_text(FACTS)
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path)
+    assert ended.returncode == 1 and f"There is no {tmp_path / 'report.json'}" in ended.stderr

@@ -1,0 +1,194 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg push` to a Hub of this computer's own, and what people who lack this package can do with what it sent."""
+
+import base64
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from card_rules import find_errors
+from hub_client import PUSHED_REPO
+from hub_process import Hub, client_environment, run_client
+from huggingface_hub import ModelCard
+from PIL import Image
+from transformers import pipeline
+
+CARD = """---
+license: other
+license_name: tests-only
+license_link: LICENSE
+library_name: transformers
+pipeline_tag: image-segmentation
+---
+
+# A model
+
+It segments.
+
+## Limits
+
+Many.
+"""
+CODE = {
+    "configuration_cgrseg.py",
+    "image_processing_cgrseg.py",
+    "modeling_cgrseg.py",
+    "modeling_efficientformerv2.py",
+    "optimized_cgrseg.py",
+    "post_processing_cgrseg.py",
+}
+PICTURE_SIZE = (50, 37)  # width, height
+
+
+@pytest.fixture(scope="module")
+def workspace(decided_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was saved without its code, as the shipped one, among other things of a training; and a picture."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    model = Path(shutil.copytree(decided_folder, workspace / "model"))
+    for path in model.glob("*.py"):
+        path.unlink()
+    for path in model.glob("*.json"):
+        path.write_text(
+            json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "auto_map"})
+        )
+    (model / "README.md").write_text(CARD)
+    (model / "LICENSE").write_text("For tests alone.")
+    (model / "optimizer.pt").write_text("not for others")
+    (model / "worst").mkdir()
+    Image.new("RGB", (8, 8)).save(model / "worst" / "01_secret.png")
+
+    report = {
+        "model": "somewhere/model",
+        "data": {"description": "/home/somebody/data: 1 pair", "split": "validation"},
+        "metrics": {"mean_iou": 0.5},
+        "classes": [{"name": f"LABEL_{index}"} for index in range(5)],
+        "worst": [{"name": "secret.jpg", "mean_iou": 0.1}],
+    }
+    (workspace / "report").mkdir()
+    (workspace / "report" / "report.json").write_text(json.dumps(report))
+    pixels = np.random.default_rng(0).integers(0, 256, (*PICTURE_SIZE[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(workspace / "picture.png")
+    return workspace
+
+
+def push(hub: Hub, folder: Path, workspace: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """The command as a process of its own."""
+    command = [sys.executable, "-m", "cgrseg_hf", "push", str(workspace / "model"), PUSHED_REPO, *arguments]
+    environment = client_environment(hub.endpoint, folder) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def export(exported) -> Path:
+    """An export of the model."""
+    return exported("torch").folder
+
+
+@pytest.fixture(scope="module")
+def pushed(hub: Hub, workspace: Path, export: Path, photos: Path, tmp_path_factory) -> subprocess.CompletedProcess:
+    """Everything that a push can send."""
+    options = ["--report", str(workspace / "report"), "--exports", str(export), "--private", "--message", "First"]
+    options += ["--pictures", str(photos / "000000015517.jpg"), "--picture-credit", "A street, COCO, CC BY 2.0."]
+    return push(hub, tmp_path_factory.mktemp("push"), workspace, *options)
+
+
+def test_sends_what_it_lists(pushed: subprocess.CompletedProcess, hub: Hub, export: Path):
+    assert pushed.returncode == 0, pushed.stderr
+    expected = {"README.md", "LICENSE", "config.json", "preprocessor_config.json", "model.safetensors", *CODE}
+    expected |= {"handler.py", "requirements.txt", "report.json"}
+    expected |= {"pictures/000000015517.jpg", "pictures/000000015517-classes.jpg"}
+    expected |= {f"torch/{path.name}" for path in export.iterdir()}
+    assert hub.names(PUSHED_REPO) == expected
+    listed = {line.split()[-1] for line in pushed.stdout.splitlines() if line.split()[1] in ("B", "kB", "MB")}
+    assert listed == expected
+    assert f"{hub.endpoint}/{PUSHED_REPO}/commit/" in pushed.stdout
+    assert hub.store.visibility(PUSHED_REPO) == "private"
+
+
+def test_card_in_the_repo(pushed: subprocess.CompletedProcess, hub: Hub):
+    text = hub.store.file(PUSHED_REPO, "main", "README.md").read_text()
+    assert find_errors(text) == []
+    card = ModelCard(text)
+    assert card.data.to_dict() == ModelCard(CARD).data.to_dict()
+    for part in (f'model="{PUSHED_REPO}", trust_remote_code=True', "`torch`: torch in float32", "CC BY 2.0."):
+        assert card.text.count(part) == 1
+    assert card.text.index("It segments.") < card.text.index("## From the Hub") < card.text.index("## Limits")
+
+
+def test_evaluation_goes_without_the_data(pushed: subprocess.CompletedProcess, hub: Hub):
+    text = hub.store.file(PUSHED_REPO, "main", "report.json").read_text()
+    assert json.loads(text)["metrics"] == {"mean_iou": 0.5} and json.loads(text)["model"] == PUSHED_REPO
+    assert "secret" not in text and "somebody" not in text
+
+
+def test_pictures_are_a_photo_and_its_classes(pushed: subprocess.CompletedProcess, hub: Hub, photos: Path):
+    with Image.open(photos / "000000015517.jpg") as photo:
+        size = photo.size
+    sizes = []
+    for name in ("000000015517.jpg", "000000015517-classes.jpg"):
+        with Image.open(hub.store.file(PUSHED_REPO, "main", f"pictures/{name}")) as picture:
+            sizes.append(picture.size)
+    assert sizes[0] == size
+    assert sizes[1][0] > size[0]  # the legend
+
+
+@pytest.fixture(scope="module")
+def used(pushed: subprocess.CompletedProcess, workspace: Path, hub: Hub, tmp_path_factory) -> dict:
+    """The report of somebody who lacks this package and runs the pipeline and the handler from the Hub."""
+    return run_client("use_pushed", workspace, hub, tmp_path_factory.mktemp("use"), without=["cgrseg_hf"])
+
+
+@pytest.fixture(scope="module")
+def expected_masks(decided_folder: Path, workspace: Path) -> dict[str, np.ndarray]:
+    """What the model finds in the picture here."""
+    segments = pipeline("image-segmentation", model=str(decided_folder))(str(workspace / "picture.png"))
+    assert len(segments) > 1
+    return {segment["label"]: np.asarray(segment["mask"]) for segment in segments}
+
+
+def test_pipeline_without_package(used: dict, expected_masks: dict[str, np.ndarray]):
+    assert used["class"].startswith("transformers_modules.") and used["errors"] == []
+    assert used["masks"].keys() == expected_masks.keys()
+    for label, mask in expected_masks.items():
+        torch.testing.assert_close(used["masks"][label], torch.tensor(mask))
+
+
+@pytest.mark.parametrize("request_name", ["image", "bytes", "base64", "data URL", "parameters"])
+def test_handler_without_package(used: dict, expected_masks: dict[str, np.ndarray], request_name: str):
+    answer = used["answers"][request_name]
+    assert [segment["label"] for segment in answer] == list(expected_masks)
+    for segment in answer:
+        assert segment.keys() == {"label", "score", "mask"}
+        with Image.open(io.BytesIO(base64.b64decode(segment["mask"]))) as mask:
+            assert mask.format == "PNG"
+            np.testing.assert_array_equal(np.asarray(mask), expected_masks[segment["label"]])
+
+
+@pytest.mark.parametrize(
+    ("request_name", "message"),
+    [
+        ("empty", "no 'inputs'"),
+        ("a file's name", "not base64"),
+        ("an address", "not base64"),
+        ("no picture", "cannot be read"),
+        ("cut short", "cannot be read"),
+        ("a number", "is a int"),
+        ("unknown parameter", "treshold"),
+    ],
+)
+def test_handler_says_what_is_wrong(used: dict, request_name: str, message: str):
+    assert message in used["answers"][request_name]
+
+
+def test_dry_run_needs_neither_token_nor_hub(workspace: Path, tmp_path: Path):
+    nowhere = Hub("http://127.0.0.1:9", None)
+    ended = push(nowhere, tmp_path, workspace, "--dry-run", HF_TOKEN="")
+    assert ended.returncode == 0, ended.stderr
+    assert "Nothing was sent" in ended.stdout and "model.safetensors" in ended.stdout
+    assert "optimizer" not in ended.stdout and "secret" not in ended.stdout

@@ -1,0 +1,142 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What keeps a model from the Hub, and how that is said."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from hub_server import UNKNOWN_TOKEN
+
+from cgrseg_hf.hub import check_loading, push_folder
+from cgrseg_hf.hub.pushing import send_folder
+
+CARD = """---
+license: mit
+library_name: transformers
+pipeline_tag: image-segmentation
+---
+A model.
+"""
+
+
+@pytest.fixture
+def folder(decided_folder: Path, tmp_path: Path) -> Path:
+    """A model's folder with a card."""
+    folder = Path(shutil.copytree(decided_folder, tmp_path / "model"))
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+@pytest.fixture
+def account(hub, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """This process as a client of the Hub."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setenv("HF_TOKEN", "any")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return monkeypatch
+
+
+def without(folder: Path, name: str) -> Path:
+    (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", "no model.safetensors"),
+        ("preprocessor_config.json", "no preprocessor_config.json"),
+        ("README.md", "has no card"),
+    ],
+)
+def test_missing_files_are_named(folder: Path, name: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        push_folder(without(folder, name), "user/model", dry_run=True)
+
+
+@pytest.mark.parametrize("repo_id", ["model", "user/two/parts", "user/with space"])
+def test_names_that_no_repo_has(folder: Path, repo_id: str):
+    with pytest.raises(ValueError, match=r"[Rr]epo"):
+        push_folder(folder, repo_id, dry_run=True)
+
+
+def test_no_folder_and_exports(tmp_path: Path, exported):
+    with pytest.raises(ValueError, match="There is no folder"):
+        push_folder(tmp_path / "nowhere", "user/model", dry_run=True)
+    export = exported("torch").folder
+    with pytest.raises(ValueError, match=f"--exports {export}"):
+        push_folder(export, "user/model", dry_run=True)
+
+
+def test_what_goes_along_has_to_belong(folder: Path, exported, photos: Path, tmp_path: Path):
+    photo = photos / "000000015517.jpg"
+    with pytest.raises(ValueError, match="picture_credit"):
+        push_folder(folder, "user/model", pictures=[photo], dry_run=True)
+    with pytest.raises(ValueError, match="cgrseg export"):
+        push_folder(folder, "user/model", exports=[folder], dry_run=True)
+    with pytest.raises(ValueError, match="rename"):
+        push_folder(folder, "user/model", exports=[exported("torch").folder] * 2, dry_run=True)
+    with pytest.raises(ValueError, match="cgrseg evaluate"):
+        push_folder(folder, "user/model", report=tmp_path / "nothing", dry_run=True)
+    (tmp_path / "report.json").write_text('{"data": {}, "classes": [{"name": "sky"}]}')
+    with pytest.raises(ValueError, match=r"1 \(sky\): this one has 5"):
+        push_folder(folder, "user/model", report=tmp_path, dry_run=True)
+
+
+def test_endpoints_get_the_transformers_that_the_package_needs():
+    root = Path(push_folder.__code__.co_filename).parents[2]
+    requirement = (root / "cgrseg_hf" / "hub" / "requirements.txt").read_text().strip()
+    assert requirement.startswith("transformers>=")
+    assert f'    "{requirement}",\n' in (root / "pyproject.toml").read_text()
+
+
+def test_folder_that_does_not_load(folder: Path):
+    shutil.copy(Path(push_folder.__code__.co_filename).parent / "handler.py", folder)
+    name, labels = check_loading(folder)
+    assert name.startswith("transformers_modules.") and name.endswith("CGRSegForSemanticSegmentation")
+    assert labels and set(labels) <= {f"LABEL_{index}" for index in range(5)}
+    with pytest.raises(ValueError, match=r"does not load .*post_processing_cgrseg"):
+        check_loading(without(folder, "post_processing_cgrseg.py"))
+
+
+def test_answers_of_the_hub_in_words(folder: Path, hub, account: pytest.MonkeyPatch):
+    url = send_folder(folder, "user/direct", None, None, "Message")
+    assert url == f"{hub.endpoint}/user/direct/commit/{hub.store.commit_id('user/direct', 'main')}"
+    assert hub.store.visibility("user/direct") == "public"
+    with pytest.raises(ValueError, match="may not write to somebody/model"):
+        send_folder(folder, "somebody/model", None, None, "Message")
+    account.setenv("HF_TOKEN", UNKNOWN_TOKEN)
+    with pytest.raises(ValueError, match="does not know the token"):
+        send_folder(folder, "user/other", None, None, "Message")
+
+
+def test_branch_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyPatch):
+    send_folder(folder, "user/branched", None, None, "First")
+    first = hub.store.commit_id("user/branched", "main")
+    (folder / "LICENSE").write_text("For tests alone.")
+    for message in ("Make the branch", "Take it as it is"):
+        send_folder(folder, "user/branched", None, "second", message)
+    assert hub.store.commit_id("user/branched", "main") == first
+    assert hub.names("user/branched", "second") == hub.names("user/branched") | {"LICENSE"}
+
+
+def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):
+    account.delenv("HF_TOKEN")
+    account.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="hf auth login"):
+        push_folder(folder, "user/model")
+
+
+def test_card_that_the_hub_refuses(folder: Path, hub, account: pytest.MonkeyPatch):
+    (folder / "README.md").write_text(CARD.replace("license: mit", "license: my-own"))
+    with pytest.raises(ValueError, match=r'refuses the card.*\n- "license" must be one of'):
+        send_folder(folder, "user/refused", None, None, "Message")
+    assert not (hub.store.root / "user" / "refused").exists()
+
+
+def test_hub_that_is_not_there(folder: Path, account: pytest.MonkeyPatch):
+    account.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match=r"http://127.0.0.1:9 cannot be reached"):
+        send_folder(folder, "user/model", None, None, "Message")
