@@ -11,6 +11,7 @@ from .. import __version__
 from .ablate import ablate
 from .benchmark import benchmark
 from .check_data import check_data
+from .demo import demo
 from .evaluate import evaluate
 from .export import export
 from .predict import predict
@@ -33,6 +34,7 @@ app.command(name="check-data")(check_data)
 app.command()(ablate)
 app.command()(benchmark)
 app.command()(export)
+app.command()(demo)
 
 
 def _show_version(wanted: bool) -> None:

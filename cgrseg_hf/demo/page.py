@@ -1,0 +1,283 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The page itself, in Gradio: what is where, and what happens when. Imported by the command alone."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from transformers.utils import logging
+
+from . import html
+from .errors import DemoError
+from .models import DemoModel, ModelShelf
+from .session import PhotoDesk, SegmentedPhoto
+
+logger = logging.get_logger(__name__)
+
+EXAMPLES = Path(__file__).parent / "photos"
+STYLE = Path(__file__).with_name("page.css")
+
+_START = "Choose a photo to begin."
+_FROM_HUB = "Another model of the Hub"
+# Seconds after which a visitor's photo is forgotten, and how often and after how long uploaded files are deleted.
+_REMEMBERED = 3600
+_DELETE_FILES = (600, _REMEMBERED)
+
+
+def take_files_unopened(photo: gr.Image) -> None:
+    """
+    Let a picture's input give the path of the file that was uploaded, and fetch nothing.
+
+    Whoever opens the file looks at its header first, where Gradio would decode it, or fail without words. (A subclass
+    would make Gradio write a file of its own beside this one.)
+    """
+    move = photo.async_move_resource_to_block_cache
+
+    def path_of(payload: Any) -> str | None:
+        return None if payload is None else payload.path
+
+    async def move_upload(path: str | Path | None) -> str | None:
+        if str(path).startswith(("http://", "https://")):
+            raise gr.Error("Addresses are not fetched: upload the photo.", print_exception=False)
+        return await move(path)
+
+    photo.preprocess = path_of
+    photo.async_move_resource_to_block_cache = move_upload
+
+
+def make_theme() -> gr.themes.Base:
+    """Colours and fonts; the fonts are those of the visitor's system, so that none is fetched."""
+    return gr.themes.Soft(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+
+
+def in_words(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn whatever a handler raises into a [`DemoError`]; what nobody foresaw goes to the log."""
+
+    @functools.wraps(handler)
+    def wrapped(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        except DemoError:
+            raise
+        except Exception as error:
+            logger.exception("The page could not do what it was asked for.")
+            raise DemoError("Something went wrong here. Try again, perhaps with another photo.") from error
+
+    return wrapped
+
+
+def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int) -> gr.Blocks:
+    """
+    The page, ready to be served.
+
+    Args:
+        shelf ([`ModelShelf`]): The models to choose from.
+        desk ([`PhotoDesk`]): What segments the photos.
+        folder (`Path`): Where files to download are written; the server deletes it at the end.
+        queue_size (`int`): Visitors that may wait; others are told to come again.
+    """
+    sources = json.loads((EXAMPLES / "sources.json").read_text(encoding="utf-8"))
+    example_paths = [str(EXAMPLES / one["file"]) for one in sources]
+    with gr.Blocks(
+        title="CGRSeg: what is where in a photo?", analytics_enabled=False, delete_cache=_DELETE_FILES
+    ) as page:
+        state = gr.State(time_to_live=_REMEMBERED)
+        gr.HTML(html.HEADER)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                photo = gr.Image(
+                    label="Photo", sources=["upload", "webcam", "clipboard"], height=280, buttons=[], elem_id="photo"
+                )
+                take_files_unopened(photo)
+                examples = gr.Dataset(
+                    label="Examples",
+                    components=[gr.Image(visible=False, type="filepath")],
+                    samples=[[path] for path in example_paths],
+                    sample_labels=[one["title"] for one in sources],
+                    type="index",
+                    elem_id="examples",
+                )
+                gr.HTML(html.attributions(sources))
+                choices = [*shelf.choices, *([_FROM_HUB] if shelf.allow_any else [])]
+                choice = gr.Dropdown(choices, value=choices[0], label="Model", elem_id="model", filterable=False)
+                with gr.Row(visible=False) as hub_row:
+                    hub_id = gr.Textbox(
+                        label="Id on the Hugging Face Hub",
+                        placeholder="owner/name",
+                        info="It is fetched to this computer: its configuration and safetensors weights, never code.",
+                        max_length=200,
+                        elem_id="hub-id",
+                    )
+                    use = gr.Button("Use this model", elem_id="use-hub-id")
+                description = gr.HTML(html.model_description(shelf.get()), elem_id="description")
+            with gr.Column(scale=3, min_width=300):
+                status = gr.HTML(html.message(_START), elem_id="status")
+                with gr.Column(visible=False) as results:
+                    with gr.Tabs():
+                        with gr.Tab("Classes"):
+                            overlay = gr.Image(
+                                label="Classes over the photo",
+                                alt_text="The photo under its classes' colours; the classes are listed below",
+                                format="png",
+                                interactive=False,
+                                buttons=["download", "fullscreen"],
+                                elem_id="overlay",
+                            )
+                            opacity = gr.Slider(
+                                0,
+                                100,
+                                value=55,
+                                step=5,
+                                label="Opacity of the colours in %",
+                                buttons=[],
+                                elem_id="opacity",
+                            )
+                            answer = gr.HTML(elem_id="answer")
+                            with gr.Row(equal_height=True):
+                                x = gr.Number(
+                                    label="x, from the left", precision=0, minimum=0, min_width=90, elem_id="x"
+                                )
+                                y = gr.Number(
+                                    label="y, from the top", precision=0, minimum=0, min_width=90, elem_id="y"
+                                )
+                                ask = gr.Button("Ask about this pixel", min_width=140, elem_id="ask")
+                        with gr.Tab("Heat map"):
+                            heat_class = gr.Dropdown([], label="Class", elem_id="heat-class")
+                            heat_map = gr.Image(
+                                label="Probability of the class",
+                                alt_text="The photo in grey, coloured by the probability of the chosen class",
+                                format="png",
+                                interactive=False,
+                                buttons=["download", "fullscreen"],
+                                elem_id="heat-map",
+                            )
+                            heat_error = gr.HTML()
+                    table = gr.HTML(elem_id="classes")
+                    download = gr.DownloadButton("Download the label map (indexed PNG)", elem_id="download")
+
+        shown = [status, results, state, overlay, answer, x, y, heat_class, heat_map, heat_error, table, download]
+
+        def nothing(text: str, is_error: bool = False) -> dict:
+            return {
+                status: html.message(text, is_error),
+                results: gr.Column(visible=False),
+                state: None,
+                overlay: None,
+                heat_map: None,
+                table: "",
+                download: gr.DownloadButton(value=None),
+            }
+
+        def find_model(name: str, repo_id: str) -> DemoModel:
+            if name == _FROM_HUB and shelf.allow_any:
+                return shelf.get_from_hub(repo_id, desk.limits.seconds)
+            return shelf.get(name)
+
+        @in_words
+        def show(path: str, name: str, repo_id: str, percent: float) -> dict:
+            segmented = desk.segment(path, find_model(name, repo_id))
+            height, width = segmented.size
+            areas = segmented.areas
+            named = ", ".join(f"{one.name} {html.format_share(one.share)}" for one in areas[:3])
+            return {
+                status: html.message(f"{Path(path).name}, {width} × {height} pixels. Most of it: {named}."),
+                results: gr.Column(visible=True),
+                state: segmented,
+                overlay: segmented.draw_overlay(percent / 100),
+                answer: html.message("Click the picture, or give a pixel's x and y, to see its class."),
+                x: gr.Number(value=None, maximum=width - 1, label=f"x, 0 to {width - 1}"),
+                y: gr.Number(value=None, maximum=height - 1, label=f"y, 0 to {height - 1}"),
+                heat_class: gr.Dropdown(
+                    [(class_name, class_id) for class_id, class_name in segmented.segmentation.id2label.items()],
+                    value=areas[0].class_id,
+                ),
+                heat_map: segmented.draw_heat_map(areas[0].class_id),
+                heat_error: "",
+                table: html.class_table(areas),
+                download: gr.DownloadButton(value=segmented.save_label_map(folder)),
+            }
+
+        def segment(path: str | None, name: str, repo_id: str, percent: float) -> dict:
+            if path is None:
+                return nothing(_START)
+            try:
+                return show(path, name, repo_id, percent)
+            except DemoError as error:
+                return nothing(str(error), is_error=True)
+
+        def describe(name: str, repo_id: str) -> tuple[Any, str]:
+            is_hub = name == _FROM_HUB and shelf.allow_any
+            if is_hub and not (repo_id or "").strip():
+                return gr.Row(visible=True), html.message("Write the id of a model, then use it.")
+            try:
+                return gr.Row(visible=is_hub), html.model_description(in_words(find_model)(name, repo_id))
+            except DemoError as error:
+                return gr.Row(visible=is_hub), html.message(str(error), is_error=True)
+
+        def redraw(segmented: SegmentedPhoto | None, percent: float, pixel_x: Any, pixel_y: Any) -> Any:
+            if segmented is None:
+                return gr.skip()
+            height, width = segmented.size
+            known = pixel_x is not None and pixel_y is not None and 0 <= pixel_x < width and 0 <= pixel_y < height
+            return segmented.draw_overlay(percent / 100, (int(pixel_x), int(pixel_y)) if known else None)
+
+        @in_words
+        def answer_for(segmented: SegmentedPhoto | None, percent: float, pixel_x: Any, pixel_y: Any) -> dict:
+            if segmented is None:
+                raise DemoError("This photo was forgotten after some time: choose it again.")
+            said = segmented.look_up(pixel_x, pixel_y)
+            return {
+                answer: html.pixel_answer(said, segmented.color_of(said.class_id)),
+                overlay: segmented.draw_overlay(percent / 100, (said.x, said.y)),
+                x: said.x,
+                y: said.y,
+            }
+
+        def look_up(segmented: SegmentedPhoto | None, percent: float, pixel_x: Any, pixel_y: Any) -> dict:
+            try:
+                return answer_for(segmented, percent, pixel_x, pixel_y)
+            except DemoError as error:
+                return {answer: html.message(str(error), is_error=True)}
+
+        def click(segmented: SegmentedPhoto | None, percent: float, event: gr.SelectData) -> dict:
+            pixel = (None, None) if segmented is None else segmented.to_photo_pixel(*event.index)
+            return look_up(segmented, percent, *pixel)
+
+        @in_words
+        def draw_heat_map(segmented: SegmentedPhoto | None, class_id: int | None) -> Any:
+            if segmented is None or class_id is None:
+                raise DemoError("Choose a photo and a class.")
+            return segmented.draw_heat_map(class_id)
+
+        def heat(segmented: SegmentedPhoto | None, class_id: int | None) -> tuple[Any, str]:
+            try:
+                return draw_heat_map(segmented, class_id), ""
+            except DemoError as error:
+                return None, html.message(str(error), is_error=True)
+
+        network = {"concurrency_id": "network", "concurrency_limit": desk.limits.num_threads}
+        quick = {"show_progress": "hidden", "concurrency_id": "pictures", "concurrency_limit": 4}
+        hidden = {"api_visibility": "private"}
+        wanted = [photo, choice, hub_id, opacity]
+        photo.change(segment, wanted, shown, show_progress_on=status, **network, **hidden)
+        examples.click(lambda index: example_paths[index], examples, photo, show_progress="hidden", **hidden)
+        described = [choice, hub_id]
+        chosen = choice.input(describe, described, [hub_row, description], **hidden)
+        used = gr.on([use.click, hub_id.submit], describe, described, [hub_row, description], **hidden)
+        for event in (chosen, used):
+            event.then(segment, wanted, shown, show_progress_on=status, **network, **hidden)
+        opacity.change(redraw, [state, opacity, x, y], overlay, trigger_mode="always_last", **quick, **hidden)
+        pixel = [answer, overlay, x, y]
+        overlay.select(click, [state, opacity], pixel, trigger_mode="always_last", **quick, **hidden)
+        gr.on([ask.click, x.submit, y.submit], look_up, [state, opacity, x, y], pixel, **quick, **hidden)
+        heat_class.input(heat, [state, heat_class], [heat_map, heat_error], **quick, **hidden)
+    return page.queue(max_size=queue_size, api_open=False)
