@@ -1,22 +1,46 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The page's own pieces of HTML. Names come from files and models of strangers: all are escaped."""
 
+import base64
+import io
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from pathlib import Path
 
+from PIL import Image, ImageOps
+
+from .examples import Example
 from .models import DemoModel
 from .session import ClassArea, PixelAnswer
 
 # Names that are listed before "and so many more".
 _LISTED_CLASSES = 12
 
+# Width and height in pixels of the example photos' small pictures.
+_THUMBNAIL = (240, 160)
+
 HEADER = """
 <header class="cgrseg-header">
   <h1>What is where in a photo?</h1>
-  <p>CGRSeg gives every pixel a class. Drop a photo, take one, or pick an example; then click the picture to ask about a
-  pixel. Photos stay on the computer that runs this page, and are deleted when it stops.</p>
+  <p>CGRSeg gives every pixel of a photo a class. Photos stay on the computer that runs this page, and are deleted
+  after about an hour.</p>
 </header>
+"""
+
+START = """
+<div class="cgrseg-message cgrseg-note" role="status"><p><strong>Choose a photo to begin.</strong></p><ol>
+  <li>Drop a photo, take one with the camera, or pick an example.</li>
+  <li>Click the picture to see a pixel's class, and how sure the model is of it.</li>
+  <li>Look at one class at a time in the heat map, or download the label map.</li>
+</ol></div>
+"""
+
+# Tells the page which example was clicked; buttons take the keyboard as well.
+EXAMPLES_SCRIPT = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-index]");
+  if (button) trigger("click", { index: Number(button.dataset.index) });
+});
 """
 
 
@@ -41,16 +65,16 @@ def model_description(model: DemoModel) -> str:
     listed = ", ".join(names[:_LISTED_CLASSES])
     if len(names) > _LISTED_CLASSES:
         listed += f" and {len(names) - _LISTED_CLASSES} more"
-    trained = f"Trained on {', '.join(model.data_sets)}. " if model.data_sets else ""
+    trained = f"Trained on {', '.join(model.card.data_sets)}. " if model.card.data_sets else ""
     classes = (
         f"{trained}It knows {len(names)} {'class' if len(names) == 1 else 'classes'} ({listed}) and gives every pixel "
         "one of them, whatever the photo shows."
     )
-    summary = f"<p>{escape(model.summary)}</p>" if model.summary else ""
-    return (
-        f'<div class="cgrseg-model"><p>{escape(classes)}</p>'
-        f"{f'<details><summary>What its card says</summary>{summary}</details>' if summary else ''}</div>"
-    )
+    notice = f" <strong>{escape(model.card.notice)}</strong>" if model.card.notice else ""
+    card = ""
+    if model.card.summary:
+        card = f"<details><summary>What its card says</summary><p>{escape(model.card.summary)}</p></details>"
+    return f'<div class="cgrseg-model"><p>{escape(classes)}{notice}</p>{card}</div>'
 
 
 def class_table(areas: Sequence[ClassArea]) -> str:
@@ -83,15 +107,29 @@ def pixel_answer(answer: PixelAnswer, color: tuple[int, int, int]) -> str:
     )
 
 
-def attributions(sources: Sequence[dict[str, Any]]) -> str:
-    """Where the example photos are from, and their licence."""
-    entries = "; ".join(
-        f'<a href="{escape(one["source"])}" target="_blank" rel="noopener noreferrer">{escape(one["title"])}</a>'
-        for one in sources
+def example_gallery(examples: Sequence[Example]) -> str:
+    """The example photos as buttons, each with its source below; their licence below all."""
+    figures = "".join(
+        f'<figure><button type="button" data-index="{index}" aria-label="Example photo: {escape(one.title)}">'
+        f'<img src="{_thumbnail(one.path)}" alt=""></button>'
+        f"<figcaption>{_link(one.source, one.title)}</figcaption></figure>"
+        for index, one in enumerate(examples)
     )
-    license_url, license_name = escape(sources[0]["license_url"]), escape(sources[0]["license"])
+    licenses = dict.fromkeys(_link(one.license_url, one.license) for one in examples)
     return (
-        f'<p class="cgrseg-sources">Photos from Flickr by way of COCO, '
-        f'<a href="{license_url}" target="_blank" rel="noopener noreferrer">{license_name}</a>, made smaller: '
-        f"{entries}.</p>"
+        f'<section class="cgrseg-examples" aria-label="Example photos"><div class="cgrseg-gallery">{figures}</div>'
+        "<p>The titles lead to the photos on Flickr, their source by way of COCO. "
+        f"{', '.join(licenses)}; made smaller.</p></section>"
     )
+
+
+def _thumbnail(path: Path) -> str:
+    with Image.open(path) as photo:
+        small = ImageOps.fit(photo.convert("RGB"), _THUMBNAIL)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _link(address: str, text: str) -> str:
+    return f'<a href="{escape(address)}" target="_blank" rel="noopener noreferrer">{escape(text)}</a>'

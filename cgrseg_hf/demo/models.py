@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,6 +32,24 @@ _LONGEST_SUMMARY = 480
 
 
 @dataclass(frozen=True)
+class CardFacts:
+    """
+    What the page takes from a model's card, as plain text; empty where the card has it not.
+
+    Args:
+        title (`str`): Its title.
+        summary (`str`): Its first paragraphs, up to some length.
+        notice (`str`): What these set in bold at their beginning, such as "Research use only."
+        data_sets (`tuple[str, ...]`): Names of the data sets that the model was trained on.
+    """
+
+    title: str = ""
+    summary: str = ""
+    notice: str = ""
+    data_sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DemoModel:
     """
     A model to choose.
@@ -39,14 +57,12 @@ class DemoModel:
     Args:
         name (`str`): What it is called on the page.
         segmenter ([`Segmenter`]): The model.
-        summary (`str`): What its card says first, as plain text; empty without a card.
-        data_sets (`tuple[str, ...]`): Names of the data sets that the card says it was trained on.
+        card ([`CardFacts`]): What its card says.
     """
 
     name: str
     segmenter: Segmenter
-    summary: str = ""
-    data_sets: tuple[str, ...] = ()
+    card: CardFacts = CardFacts()
 
 
 class ModelShelf:
@@ -80,7 +96,7 @@ class ModelShelf:
             while title in self._models:
                 count += 1
                 title = f"{model.name} ({count})"
-            self._models[title] = DemoModel(title, model.segmenter, model.summary, model.data_sets)
+            self._models[title] = replace(model, name=title)
         self._lock = threading.Lock()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="cgrseg-load")
         self._of_visitors: OrderedDict[str, Future[DemoModel]] = OrderedDict()
@@ -152,7 +168,7 @@ class ModelShelf:
             logger.warning("%s could not be loaded: %s", repo_id, error)
             reason = str(error).replace(folder, repo_id).strip().split("\n")[0]
             raise DemoError(f"{repo_id} is no model that this page can use. {reason[:300]}") from error
-        return DemoModel(repo_id, model.segmenter, model.summary, model.data_sets)
+        return replace(model, name=repo_id)
 
 
 def load_model(name: str, engine: str = "auto", device: str | None = None) -> DemoModel:
@@ -164,33 +180,37 @@ def load_model(name: str, engine: str = "auto", device: str | None = None) -> De
     card_file = folder / "README.md"
     if not card_file.is_file():
         return DemoModel(folder.resolve().name, segmenter)
-    title, summary, data_sets = read_card(card_file.read_text(encoding="utf-8", errors="replace"))
-    return DemoModel(title or folder.resolve().name, segmenter, summary, data_sets)
+    card = read_card(card_file.read_text(encoding="utf-8", errors="replace"))
+    return DemoModel(card.title or folder.resolve().name, segmenter, card)
 
 
-def read_card(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """
-    What a model's card says first.
-
-    Args:
-        text (`str`): The card in Markdown, with or without metadata.
-
-    Returns:
-        `tuple[str, str, tuple[str, ...]]`: its title, its first paragraphs up to some length as plain text, and the
-        names of the data sets in its metadata; each empty where there is none.
-    """
+def read_card(text: str) -> CardFacts:
+    """What a model's card in Markdown says, with or without metadata."""
     try:
         card = ModelCard(text, ignore_metadata_errors=True)
-        content, data_sets = card.text, card.data.datasets or ()
-    except ValueError:  # its metadata are broken
+    except Exception:  # its metadata are broken, in whichever way
         content, data_sets = text, ()
-    data_sets = (data_sets,) if isinstance(data_sets, str) else tuple(map(str, data_sets))
+    else:
+        content, data_sets = card.text, _data_sets_of(card)
     title = re.search(r"^# +(.+?)\s*$", content, re.MULTILINE)
     lead = content[title.end() :] if title else content
     lead = re.split(r"^#", lead, maxsplit=1, flags=re.MULTILINE)[0]
     lead = re.sub(r"<!--.*?-->", "", lead, flags=re.DOTALL)
-    paragraphs = [_to_plain_text(one) for one in re.split(r"\n\s*\n", lead)]
-    return (_to_plain_text(title[1]) if title else ""), _shorten(" ".join(filter(None, paragraphs))), data_sets
+    paragraphs = [one.strip() for one in re.split(r"\n\s*\n", lead)]
+    bold = [found[1] for one in paragraphs if (found := re.match(r"\*\*(.+?)\*\*", one))]
+    return CardFacts(
+        _to_plain_text(title[1]) if title else "",
+        _shorten(" ".join(filter(None, map(_to_plain_text, paragraphs)))),
+        _shorten(" ".join(map(_to_plain_text, bold))),
+        data_sets,
+    )
+
+
+def _data_sets_of(card: ModelCard) -> tuple[str, ...]:
+    """The data sets in a card's metadata, called as its scores call them."""
+    ids = card.data.datasets or []
+    names = {result.dataset_type: result.dataset_name for result in card.data.eval_results or []}
+    return tuple(str(names.get(one) or one) for one in ([ids] if isinstance(ids, str) else ids))
 
 
 def _to_plain_text(markdown: str) -> str:

@@ -2,7 +2,6 @@
 """The page itself, in Gradio: what is where, and what happens when. Imported by the command alone."""
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,19 @@ from transformers.utils import logging
 
 from . import html
 from .errors import DemoError
+from .examples import load_examples
 from .models import DemoModel, ModelShelf
 from .session import PhotoDesk, SegmentedPhoto
 
 logger = logging.get_logger(__name__)
 
-EXAMPLES = Path(__file__).parent / "photos"
 STYLE = Path(__file__).with_name("page.css")
 
-_START = "Choose a photo to begin."
+# Where the columns lie one below the other, the answer would appear out of sight.
+_SCROLL_ON_PHONES = """() => {
+    if (innerWidth < 700 && document.getElementById("overlay"))
+        document.getElementById("status").scrollIntoView({ behavior: "smooth" });
+}"""
 _FROM_HUB = "Another model of the Hub"
 # Seconds after which a visitor's photo is forgotten, and how often and after how long uploaded files are deleted.
 _REMEMBERED = 3600
@@ -54,8 +57,37 @@ def make_theme() -> gr.themes.Base:
         primary_hue="teal",
         secondary_hue="teal",
         neutral_hue="slate",
+        radius_size="md",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
+    ).set(
+        # The theme's own light teal on white is too pale to read.
+        color_accent="*primary_700",
+        body_background_fill="*neutral_50",
+        input_border_width="1px",
+        input_shadow="none",
+        block_label_background_fill="*background_fill_primary",
+        block_label_background_fill_dark="*background_fill_primary",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="*neutral_600",
+        button_border_width="1px",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_background_fill="transparent",
+        block_title_background_fill_dark="transparent",
+        block_title_padding="0",
+        block_label_text_color="*body_text_color",
+        block_label_text_color_dark="*body_text_color",
+        block_border_width="1px",
+        block_shadow="none",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_text_color="white",
+        slider_color="*primary_600",
+        slider_color_dark="*primary_500",
     )
 
 
@@ -85,28 +117,22 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
         folder (`Path`): Where files to download are written; the server deletes it at the end.
         queue_size (`int`): Visitors that may wait; others are told to come again.
     """
-    sources = json.loads((EXAMPLES / "sources.json").read_text(encoding="utf-8"))
-    example_paths = [str(EXAMPLES / one["file"]) for one in sources]
+    examples = load_examples()
     with gr.Blocks(
         title="CGRSeg: what is where in a photo?", analytics_enabled=False, delete_cache=_DELETE_FILES
     ) as page:
+        plain = {"apply_default_css": False}  # page.css has their styles
         state = gr.State(time_to_live=_REMEMBERED)
-        gr.HTML(html.HEADER)
+        gr.HTML(html.HEADER, **plain)
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 photo = gr.Image(
                     label="Photo", sources=["upload", "webcam", "clipboard"], height=280, buttons=[], elem_id="photo"
                 )
                 take_files_unopened(photo)
-                examples = gr.Dataset(
-                    label="Examples",
-                    components=[gr.Image(visible=False, type="filepath")],
-                    samples=[[path] for path in example_paths],
-                    sample_labels=[one["title"] for one in sources],
-                    type="index",
-                    elem_id="examples",
+                gallery = gr.HTML(
+                    html.example_gallery(examples), js_on_load=html.EXAMPLES_SCRIPT, elem_id="examples", **plain
                 )
-                gr.HTML(html.attributions(sources))
                 choices = [*shelf.choices, *([_FROM_HUB] if shelf.allow_any else [])]
                 choice = gr.Dropdown(choices, value=choices[0], label="Model", elem_id="model", filterable=False)
                 with gr.Row(visible=False) as hub_row:
@@ -118,9 +144,9 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                         elem_id="hub-id",
                     )
                     use = gr.Button("Use this model", elem_id="use-hub-id")
-                description = gr.HTML(html.model_description(shelf.get()), elem_id="description")
+                description = gr.HTML(html.model_description(shelf.get()), elem_id="description", **plain)
             with gr.Column(scale=3, min_width=300):
-                status = gr.HTML(html.message(_START), elem_id="status")
+                status = gr.HTML(html.START, elem_id="status", **plain)
                 with gr.Column(visible=False) as results:
                     with gr.Tabs():
                         with gr.Tab("Classes"):
@@ -141,15 +167,15 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                                 buttons=[],
                                 elem_id="opacity",
                             )
-                            answer = gr.HTML(elem_id="answer")
-                            with gr.Row(equal_height=True):
+                            answer = gr.HTML(elem_id="answer", **plain)
+                            with gr.Row():
                                 x = gr.Number(
                                     label="x, from the left", precision=0, minimum=0, min_width=90, elem_id="x"
                                 )
                                 y = gr.Number(
                                     label="y, from the top", precision=0, minimum=0, min_width=90, elem_id="y"
                                 )
-                                ask = gr.Button("Ask about this pixel", min_width=140, elem_id="ask")
+                                ask = gr.Button("Ask about this pixel", min_width=140, size="md", elem_id="ask")
                         with gr.Tab("Heat map"):
                             heat_class = gr.Dropdown([], label="Class", elem_id="heat-class")
                             heat_map = gr.Image(
@@ -160,15 +186,17 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                                 buttons=["download", "fullscreen"],
                                 elem_id="heat-map",
                             )
-                            heat_error = gr.HTML()
-                    table = gr.HTML(elem_id="classes")
-                    download = gr.DownloadButton("Download the label map (indexed PNG)", elem_id="download")
+                            heat_error = gr.HTML(**plain)
+                    table = gr.HTML(elem_id="classes", **plain)
+                    download = gr.DownloadButton(
+                        "Download the label map (indexed PNG)", variant="primary", size="md", elem_id="download"
+                    )
 
         shown = [status, results, state, overlay, answer, x, y, heat_class, heat_map, heat_error, table, download]
 
-        def nothing(text: str, is_error: bool = False) -> dict:
+        def nothing(text: str) -> dict:
             return {
-                status: html.message(text, is_error),
+                status: text,
                 results: gr.Column(visible=False),
                 state: None,
                 overlay: None,
@@ -181,6 +209,10 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
             if name == _FROM_HUB and shelf.allow_any:
                 return shelf.get_from_hub(repo_id, desk.limits.seconds)
             return shelf.get(name)
+
+        def pick_example(event: gr.EventData) -> Any:
+            index = event._data.get("index")
+            return str(examples[index].path) if index in range(len(examples)) else gr.skip()
 
         @in_words
         def show(path: str, name: str, repo_id: str, percent: float) -> dict:
@@ -208,11 +240,11 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
 
         def segment(path: str | None, name: str, repo_id: str, percent: float) -> dict:
             if path is None:
-                return nothing(_START)
+                return nothing(html.START)
             try:
                 return show(path, name, repo_id, percent)
             except DemoError as error:
-                return nothing(str(error), is_error=True)
+                return nothing(html.message(str(error), is_error=True))
 
         def describe(name: str, repo_id: str) -> tuple[Any, str]:
             is_hub = name == _FROM_HUB and shelf.allow_any
@@ -268,8 +300,9 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
         quick = {"show_progress": "hidden", "concurrency_id": "pictures", "concurrency_limit": 4}
         hidden = {"api_visibility": "private"}
         wanted = [photo, choice, hub_id, opacity]
-        photo.change(segment, wanted, shown, show_progress_on=status, **network, **hidden)
-        examples.click(lambda index: example_paths[index], examples, photo, show_progress="hidden", **hidden)
+        done = photo.change(segment, wanted, shown, show_progress_on=status, **network, **hidden)
+        done.then(fn=None, js=_SCROLL_ON_PHONES, **hidden)
+        gallery.click(pick_example, None, photo, show_progress="hidden", **hidden)
         described = [choice, hub_id]
         chosen = choice.input(describe, described, [hub_row, description], **hidden)
         used = gr.on([use.click, hub_id.submit], describe, described, [hub_row, description], **hidden)

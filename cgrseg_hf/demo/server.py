@@ -1,8 +1,11 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Serving the page: from one folder of its own, to one address, with nothing fetched from elsewhere."""
 
+import contextlib
 import os
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ..optional import import_optional
+from .examples import PHOTOS
 from .models import ModelShelf
 from .session import Limits, PhotoDesk
 
@@ -75,7 +79,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="cgrseg-demo-") as name, _listen(host, port) as listener:
         folder = Path(name)
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # of uploads, and of what the page shows
-        from .page import EXAMPLES, STYLE, make_page, make_theme
+        from .page import STYLE, make_page, make_theme
 
         app = gradio.mount_gradio_app(
             fastapi.FastAPI(openapi_url=None),
@@ -84,7 +88,7 @@ def serve(
             server_name=host,
             footer_links=[],
             run_history=False,
-            allowed_paths=[str(EXAMPLES)],
+            allowed_paths=[str(PHOTOS)],
             show_error=False,
             max_file_size=max(_BYTES_PER_PIXEL * limits.max_pixels, _LEAST_BYTES),
             ssr_mode=False,
@@ -98,7 +102,10 @@ def serve(
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         say(f"The page is at http://{shown}:{address[1]} (Ctrl+C ends it)")
         config = uvicorn.Config(_AddHeaders(app), log_level="warning", timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[listener])
+        # Uvicorn ends in good order and then passes the signal on: the folder has to be deleted after that.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
