@@ -65,6 +65,7 @@ def make_theme() -> gr.themes.Base:
         color_accent="*primary_700",
         body_background_fill="*neutral_50",
         input_border_width="1px",
+        input_border_color="*neutral_300",
         input_shadow="none",
         block_label_background_fill="*background_fill_primary",
         block_label_background_fill_dark="*background_fill_primary",
