@@ -54,29 +54,44 @@ def import_gradio() -> ModuleType:
     return import_optional("gradio", "demo", "Web pages")
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """
+    Take an address and a port to serve on; 0 takes a free one.
+
+    Raises:
+        OSError: If they cannot be used.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. Choose another --port or --host."
+        ) from error
+
+
 def serve(
-    shelf: ModelShelf, limits: Limits, host: str, port: int, queue_size: int, say: Callable[[str], None] = print
+    listener: socket.socket, shelf: ModelShelf, limits: Limits, queue_size: int, say: Callable[[str], None] = print
 ) -> None:
     """
     Serve the page until the process is ended.
 
     Args:
+        listener (`socket.socket`): Where visitors come in, see [`listen`].
         shelf ([`ModelShelf`]): The models to choose from.
         limits ([`Limits`]): What one photo may cost.
-        host (`str`): Address to listen on.
-        port (`int`): Port to listen on; 0 takes a free one.
         queue_size (`int`): Visitors that may wait.
         say (`Callable`, *optional*, defaults to `print`): Takes the page's address once it can be opened.
 
     Raises:
         ImportError: If Gradio is not installed.
-        OSError: If the address or port cannot be used.
     """
     gradio = import_gradio()
     import fastapi  # these come with Gradio
     import uvicorn
 
-    with tempfile.TemporaryDirectory(prefix="cgrseg-demo-") as name, _listen(host, port) as listener:
+    host, port = listener.getsockname()[:2]
+    with tempfile.TemporaryDirectory(prefix="cgrseg-demo-") as name:
         folder = Path(name)
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # of uploads, and of what the page shows
         from .page import STYLE, make_page, make_theme
@@ -86,6 +101,7 @@ def serve(
             make_page(shelf, PhotoDesk(limits), folder, queue_size),
             "",
             server_name=host,
+            server_port=port,
             footer_links=[],
             run_history=False,
             allowed_paths=[str(PHOTOS)],
@@ -98,24 +114,12 @@ def serve(
             theme=make_theme(),
             css_paths=STYLE,
         )
-        address = listener.getsockname()
-        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        say(f"The page is at http://{shown}:{address[1]} (Ctrl+C ends it)")
+        say(f"The page is at http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl+C ends it)")
         config = uvicorn.Config(_AddHeaders(app), log_level="warning", timeout_graceful_shutdown=3)
         # Uvicorn ends in good order and then passes the signal on: the folder has to be deleted after that.
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise OSError(
-            f"Cannot listen on {host}, port {port}: {error.strerror or error}. Choose another --port or --host."
-        ) from error
 
 
 class _AddHeaders:

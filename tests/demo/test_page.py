@@ -152,6 +152,9 @@ class Browser:
     def find(self, selector: str):
         return self.wait(lambda: next(iter(self.driver.find_elements("css selector", selector)), None))
 
+    def sees(self, selector: str) -> bool:
+        return bool(self.driver.find_elements("css selector", selector))
+
     def text(self, selector: str) -> str:
         return self.find(selector).text
 
@@ -245,11 +248,12 @@ def test_a_visit(browser, page, street, model_folder, tmp_path):
     assert np.abs(fainter - pixels).mean() < np.abs(before - pixels).mean()
 
     # the label map is saved as what it is
-    address = browser.find("#download").get_attribute("href") or browser.find("a#download, #download a").get_attribute(
-        "href"
-    )
-    with urllib.request.urlopen(address, timeout=PATIENCE) as saved:
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(saved.read()))), segmentation.label_map)
+    browser.find("#download").click()
+    downloads = tmp_path / "downloads"
+    saved = browser.wait(lambda: next(iter(downloads.glob("*_classes.png")), None))
+    with Image.open(saved) as label_map:
+        assert label_map.mode == "P"
+        np.testing.assert_array_equal(np.asarray(label_map), segmentation.label_map)
 
     assert browser.driver.title != "taken over"
     assert not browser.driver.find_elements("css selector", "#classes img, #status img, #status b, #answer img")
@@ -269,7 +273,7 @@ def test_mistakes_are_said_in_words(browser, street, tmp_path):
         ("large.png", "500,000 pixels"),
         (street.name, "Most of it"),
     ):
-        browser.find("#photo button[aria-label='Clear']").click()
+        browser.find("#photo button[aria-label='Remove Image']").click()
         browser.wait_for_text("#status", "Choose a photo")
         browser.upload(tmp_path / name)
         shown = browser.wait_for_text("#status", message)
@@ -311,12 +315,12 @@ def test_models_and_heat_maps(browser):
 def choose(browser: Browser, selector: str, option: str) -> None:
     """Choose in a list, with the mouse."""
     browser.find(f"{selector} input").click()
-    browser.wait(
-        lambda: next(
-            (one for one in browser.driver.find_elements("css selector", "ul[role=listbox] li") if option in one.text),
-            None,
-        )
-    ).click()
+
+    def named():
+        options = browser.driver.find_elements("css selector", "ul[role=listbox] li")
+        return next((one for one in options if option in one.text), None)
+
+    browser.wait(named).click()
 
 
 @pytest.mark.long
@@ -353,6 +357,7 @@ def test_every_field_has_a_name(browser):
     unnamed = browser.driver.execute_script(
         """
         const named = (element) => element.getAttribute("aria-label") || element.innerText.trim() || element.title
+            || element.querySelector("[aria-label], img[alt]:not([alt=''])")
             || [...(element.labels || [])].some((label) => label.innerText.trim());
         return [...document.querySelectorAll("button, input, textarea, a[href]")]
             .filter((element) => element.offsetParent !== null && !named(element)).map((element) => element.outerHTML);
@@ -386,7 +391,7 @@ def test_nothing_is_left_behind(model_folder, tmp_path):
         assert list(page.temporary.glob("cgrseg-demo-*"))
         taken = urlsplit(page.address).port
         command = [sys.executable, "-m", "cgrseg_hf", "demo", "--model", str(model_folder), "--port", str(taken)]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
         assert refused.returncode == 1
         assert f"Cannot listen on 127.0.0.1, port {taken}" in refused.stderr and "Traceback" not in refused.stderr
         page.process.send_signal(signal.SIGTERM)
@@ -395,7 +400,10 @@ def test_nothing_is_left_behind(model_folder, tmp_path):
 
 
 def test_the_extra_is_named_where_gradio_is_missing():
-    code = "import sys; sys.modules['gradio'] = None; sys.argv[1:] = ['demo']\nfrom cgrseg_hf.commands.main import main; main()"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    code = (
+        "import sys; sys.modules['gradio'] = None; sys.argv[1:] = ['demo']\n"
+        "from cgrseg_hf.commands.main import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert ended.returncode == 1
     assert 'pip install "cgrseg_hf[demo]"' in ended.stderr and "Traceback" not in ended.stderr
