@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from . import html
 from .errors import DemoError
-from .examples import load_examples
+from .examples import PHOTOS, load_examples
 from .models import DemoModel, ModelShelf
 from .session import PhotoDesk, SegmentedPhoto
 
@@ -30,25 +30,37 @@ _REMEMBERED = 3600
 _DELETE_FILES = (600, _REMEMBERED)
 
 
-def take_files_unopened(photo: gr.Image) -> None:
+def take_files_unopened(photo: gr.Image, folder: Path) -> None:
     """
-    Let a picture's input give the path of the file that was uploaded, and fetch nothing.
+    Let a picture's input give the path of the file that was uploaded to a folder, and take and fetch nothing else.
 
     Whoever opens the file looks at its header first, where Gradio would decode it, or fail without words. (A subclass
     would make Gradio write a file of its own beside this one.)
     """
     move = photo.async_move_resource_to_block_cache
 
+    def check(path: str | Path | None) -> None:
+        # What a browser sends may name any file of this computer, or an address.
+        if path is None or not Path(path).resolve().is_relative_to(folder.resolve()):
+            raise gr.Error("This photo was not uploaded here.", print_exception=False)
+
     def path_of(payload: Any) -> str | None:
-        return None if payload is None else payload.path
+        if payload is None:
+            return None
+        check(payload.path)
+        return payload.path
 
     async def move_upload(path: str | Path | None) -> str | None:
-        if str(path).startswith(("http://", "https://")):
-            raise gr.Error("Addresses are not fetched: upload the photo.", print_exception=False)
+        if not _is_example(path):
+            check(path)
         return await move(path)
 
     photo.preprocess = path_of
     photo.async_move_resource_to_block_cache = move_upload
+
+
+def _is_example(path: str | Path | None) -> bool:
+    return path is not None and Path(path).resolve().parent == PHOTOS.resolve()
 
 
 def make_theme() -> gr.themes.Base:
@@ -115,7 +127,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
     Args:
         shelf ([`ModelShelf`]): The models to choose from.
         desk ([`PhotoDesk`]): What segments the photos.
-        folder (`Path`): Where files to download are written; the server deletes it at the end.
+        folder (`Path`): Where Gradio puts uploads, and the page files to download; the server deletes it at the end.
         queue_size (`int`): Visitors that may wait; others are told to come again.
     """
     examples = load_examples()
@@ -130,7 +142,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                 photo = gr.Image(
                     label="Photo", sources=["upload", "webcam", "clipboard"], height=280, buttons=[], elem_id="photo"
                 )
-                take_files_unopened(photo)
+                take_files_unopened(photo, folder)
                 gallery = gr.HTML(
                     html.example_gallery(examples), js_on_load=html.EXAMPLES_SCRIPT, elem_id="examples", **plain
                 )

@@ -96,9 +96,10 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # of uploads, and of what the page shows
         from .page import STYLE, make_page, make_theme
 
+        page = make_page(shelf, PhotoDesk(limits), folder, queue_size)
         app = gradio.mount_gradio_app(
             fastapi.FastAPI(openapi_url=None),
-            make_page(shelf, PhotoDesk(limits), folder, queue_size),
+            page,
             "",
             server_name=host,
             server_port=port,
@@ -114,6 +115,7 @@ def serve(
             theme=make_theme(),
             css_paths=STYLE,
         )
+        page.has_launched = True  # or Gradio takes any path that a browser names for a file that was uploaded
         say(f"The page is at http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl+C ends it)")
         config = uvicorn.Config(_AddHeaders(app), log_level="warning", timeout_graceful_shutdown=3)
         # Uvicorn ends in good order and then passes the signal on: the folder has to be deleted after that.

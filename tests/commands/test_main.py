@@ -23,7 +23,7 @@ def test_version_and_help():
     assert run("--version").stdout.strip() == __version__
     shown = run("--help")
     assert shown.returncode == 0
-    for command in ("train", "evaluate", "check-data", "ablate", "benchmark", "export"):
+    for command in ("train", "evaluate", "check-data", "ablate", "benchmark", "export", "demo"):
         assert command in shown.stdout
 
 

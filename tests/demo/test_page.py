@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,36 @@ class Page:
                 return answer.status, answer.read(), {name.lower(): value for name, value in answer.headers.items()}
         except urllib.error.HTTPError as error:
             return error.code, error.read(), {}
+
+    def ask_for_classes(self, photo: dict, model: str) -> str:
+        """What the server answers to a request that no browser would send."""
+        config = json.loads(self.get("/config")[1])
+        function = next(one["id"] for one in config["dependencies"] if one["targets"][0][1] == "change")
+        data = [{"meta": {"_type": "gradio.FileData"}, **photo}, model, "", 55]
+        session = uuid.uuid4().hex
+        request = urllib.request.Request(
+            f"{self.address}/gradio_api/queue/join",
+            json.dumps({"fn_index": function, "session_hash": session, "data": data}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE):
+            pass
+        address = f"{self.address}/gradio_api/queue/data?session_hash={session}"
+        with urllib.request.urlopen(address, timeout=PATIENCE) as events:
+            return next(line.decode() for line in events if b'"process_completed"' in line)
+
+
+    def upload(self, photo: Path) -> str:
+        """Upload a file without a browser; where the server keeps it."""
+        boundary = uuid.uuid4().hex
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="photo.jpg"\r\n\r\n'
+        request = urllib.request.Request(
+            f"{self.address}/gradio_api/upload",
+            head.encode() + photo.read_bytes() + f"\r\n--{boundary}--\r\n".encode(),
+            {"Content-Type": f"multipart/form-data; boundary={boundary}"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read())[0]
 
 
 @contextlib.contextmanager
@@ -382,6 +413,25 @@ def test_what_the_server_gives_out(page, tmp_path):
         assert page.get(f"/gradio_api/file={path}")[0] in (403, 404), path
     assert str(DEFAULT_MODEL).encode() not in content  # nor does it tell where things lie
     assert page.get("/gradio_api/info")[1] == b'{"named_endpoints":{},"unnamed_endpoints":{}}'
+
+
+@pytest.mark.long
+def test_only_uploaded_photos_are_opened(page, street, tmp_path):
+    linked = page.temporary / "linked.jpg"
+    linked.symlink_to(street)
+    for photo in (
+        {"path": str(street)},
+        {"path": str(linked)},
+        {"path": f"{page.temporary}/../{street}"},
+        {"path": "http://127.0.0.1:1/photo.jpg"},
+        {"path": None, "url": f"file://{street}"},
+    ):
+        answer = page.ask_for_classes(photo, "tiny")
+        assert "Most of it" not in answer and "pixels" not in answer
+    assert not list(page.temporary.rglob(street.name))  # nor were they copied to where they could be fetched
+    uploaded = page.upload(street)
+    assert "Most of it" not in page.ask_for_classes({"path": uploaded}, str(DEFAULT_MODEL))  # a path is no choice
+    assert "Most of it" in page.ask_for_classes({"path": uploaded}, "tiny")
 
 
 @pytest.mark.long
