@@ -25,6 +25,9 @@ _SCROLL_ON_PHONES = """() => {
         document.getElementById("status").scrollIntoView({ behavior: "smooth" });
 }"""
 _FROM_HUB = "Another model of the Hub"
+_WRITE_ID = "Write the id of a model, then use it."
+# Visitors whose photos are remembered; with the next one, the first is asked to choose a photo again.
+_SESSIONS = 100
 # Seconds after which a visitor's photo is forgotten, and how often and after how long uploaded files are deleted.
 _REMEMBERED = 3600
 _DELETE_FILES = (600, _REMEMBERED)
@@ -148,7 +151,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                 )
                 choices = [*shelf.choices, *([_FROM_HUB] if shelf.allow_any else [])]
                 choice = gr.Dropdown(choices, value=choices[0], label="Model", elem_id="model", filterable=False)
-                with gr.Row(visible=False) as hub_row:
+                with gr.Column(visible=False) as hub_part:
                     hub_id = gr.Textbox(
                         label="Id on the Hugging Face Hub",
                         placeholder="owner/name",
@@ -156,7 +159,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                         max_length=200,
                         elem_id="hub-id",
                     )
-                    use = gr.Button("Use this model", elem_id="use-hub-id")
+                    use = gr.Button("Use this model", size="md", elem_id="use-hub-id")
                 description = gr.HTML(html.model_description(shelf.get()), elem_id="description", **plain)
             with gr.Column(scale=3, min_width=300):
                 status = gr.HTML(html.START, elem_id="status", **plain)
@@ -218,6 +221,9 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                 download: gr.DownloadButton(value=None),
             }
 
+        def lacks_id(name: str, repo_id: str) -> bool:
+            return name == _FROM_HUB and not (repo_id or "").strip()
+
         def find_model(name: str, repo_id: str) -> DemoModel:
             if name == _FROM_HUB and shelf.allow_any:
                 return shelf.get_from_hub(repo_id, desk.limits.seconds)
@@ -254,19 +260,21 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
         def segment(path: str | None, name: str, repo_id: str, percent: float) -> dict:
             if path is None:
                 return nothing(html.START)
+            if lacks_id(name, repo_id):
+                return nothing(html.message(_WRITE_ID))
             try:
                 return show(path, name, repo_id, percent)
             except DemoError as error:
                 return nothing(html.message(str(error), is_error=True))
 
         def describe(name: str, repo_id: str) -> tuple[Any, str]:
-            is_hub = name == _FROM_HUB and shelf.allow_any
-            if is_hub and not (repo_id or "").strip():
-                return gr.Row(visible=True), html.message("Write the id of a model, then use it.")
+            part = gr.Column(visible=name == _FROM_HUB)
+            if lacks_id(name, repo_id):
+                return part, html.message(_WRITE_ID)
             try:
-                return gr.Row(visible=is_hub), html.model_description(in_words(find_model)(name, repo_id))
+                return part, html.model_description(in_words(find_model)(name, repo_id))
             except DemoError as error:
-                return gr.Row(visible=is_hub), html.message(str(error), is_error=True)
+                return part, html.message(str(error), is_error=True)
 
         def redraw(segmented: SegmentedPhoto | None, percent: float, pixel_x: Any, pixel_y: Any) -> Any:
             if segmented is None:
@@ -317,8 +325,8 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
         done.then(fn=None, js=_SCROLL_ON_PHONES, **hidden)
         gallery.click(pick_example, None, photo, show_progress="hidden", **hidden)
         described = [choice, hub_id]
-        chosen = choice.input(describe, described, [hub_row, description], **hidden)
-        used = gr.on([use.click, hub_id.submit], describe, described, [hub_row, description], **hidden)
+        chosen = choice.input(describe, described, [hub_part, description], **hidden)
+        used = gr.on([use.click, hub_id.submit], describe, described, [hub_part, description], **hidden)
         for event in (chosen, used):
             event.then(segment, wanted, shown, show_progress_on=status, **network, **hidden)
         opacity.change(redraw, [state, opacity, x, y], overlay, trigger_mode="always_last", **quick, **hidden)
@@ -326,4 +334,5 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
         overlay.select(click, [state, opacity], pixel, trigger_mode="always_last", **quick, **hidden)
         gr.on([ask.click, x.submit, y.submit], look_up, [state, opacity, x, y], pixel, **quick, **hidden)
         heat_class.input(heat, [state, heat_class], [heat_map, heat_error], **quick, **hidden)
+    page.state_session_capacity = _SESSIONS
     return page.queue(max_size=queue_size, api_open=False)

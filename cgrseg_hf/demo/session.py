@@ -107,7 +107,14 @@ class PhotoDesk:
             segmentation = model.segmenter(picture.pixels, return_logits=True)
         except UnreadablePictureError as error:
             raise DemoError(str(error)) from error
-        return SegmentedPhoto(path.stem, to_photo(picture), segmentation, model)
+        # Without the decoded photo, which it would hold as long as the visitor stays.
+        kept = Segmentation(
+            segmentation.label_map,
+            segmentation.id2label,
+            logits=segmentation.logits,
+            logits_image_size=segmentation.logits_image_size,
+        )
+        return SegmentedPhoto(path.stem, to_photo(picture), kept, model)
 
 
 def open_photo(path: Path, max_pixels: int) -> Picture:

@@ -78,7 +78,6 @@ class Page:
         with urllib.request.urlopen(address, timeout=PATIENCE) as events:
             return next(line.decode() for line in events if b'"process_completed"' in line)
 
-
     def upload(self, photo: Path) -> str:
         """Upload a file without a browser; where the server keeps it."""
         boundary = uuid.uuid4().hex
