@@ -46,11 +46,12 @@ def demo(
 
     It listens to this computer only, unless --host says otherwise, and works without a connection.
     """
-    from ..demo.models import ModelShelf
     from ..demo.server import import_gradio, listen, serve
-    from ..demo.session import Limits
 
     import_gradio()  # what is missing or taken is said before time is spent on models
     with listen(host, port) as listener:
+        from ..demo.models import ModelShelf
+        from ..demo.session import Limits
+
         shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model)
         serve(listener, shelf, Limits(max_pixels, time_limit, concurrency), queue_size, typer.echo)

@@ -10,12 +10,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..optional import import_optional
 from .examples import PHOTOS
-from .models import ModelShelf
-from .session import Limits, PhotoDesk
+
+if TYPE_CHECKING:
+    from .models import ModelShelf
+    from .session import Limits
 
 # Uploads of more bytes are refused as they arrive. JPEG and PNG files of many pixels are smaller.
 _BYTES_PER_PIXEL = 4
@@ -71,7 +73,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    listener: socket.socket, shelf: ModelShelf, limits: Limits, queue_size: int, say: Callable[[str], None] = print
+    listener: socket.socket, shelf: "ModelShelf", limits: "Limits", queue_size: int, say: Callable[[str], None] = print
 ) -> None:
     """
     Serve the page until the process is ended.
@@ -95,6 +97,7 @@ def serve(
         folder = Path(name)
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # of uploads, and of what the page shows
         from .page import STYLE, make_page, make_theme
+        from .session import PhotoDesk
 
         page = make_page(shelf, PhotoDesk(limits), folder, queue_size)
         app = gradio.mount_gradio_app(
