@@ -36,7 +36,7 @@ def demo(
         int, typer.Option(min=1, help="Pixels that a photo may have; larger ones are not decoded.")
     ] = 16_000_000,
     time_limit: Annotated[
-        float, typer.Option(min=0, help="Seconds that a photo may take, once it is its turn.")
+        float, typer.Option(min=1, help="Seconds that a photo may take, once it is its turn.")
     ] = 60.0,
     queue_size: Annotated[int, typer.Option(min=1, help="Visitors that may wait; others are told to come again.")] = 16,
     concurrency: Annotated[int, typer.Option(min=1, help="Photos that are segmented at a time.")] = 1,

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one than Python's own before Python 3.11
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -22,13 +23,14 @@ from .errors import DemoError
 logger = logging.get_logger(__name__)
 
 # Of a Hub model that a visitor names, only these are fetched: no code, and no pickle, which could hold some.
-_FETCHED = ("*.json", "*.safetensors", "README.md")
+_FETCHED = re.compile(r"README\.md|[\w.-]+\.(json|safetensors)")
 _NEEDED = ("config.json", "preprocessor_config.json")
 _LARGEST_DOWNLOAD = 2 * 2**30
 # Visitors' models in memory; another one takes the place of the one that was not used for longest.
 _KEPT = 2
-# Longest description, in characters.
+# Longest description, and how much of a card is looked at for it, in characters.
 _LONGEST_SUMMARY = 480
+_LONGEST_LEAD = 20_000
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class ModelShelf:
             loading = self._of_visitors[repo_id]
         try:
             return loading.result(timeout=seconds)
-        except TimeoutError:
+        except FutureTimeoutError:
             raise DemoError(f"{repo_id} is still being fetched. Try again in a minute.") from None
         except BaseException:
             with self._lock:  # the next try asks the Hub again
@@ -151,8 +153,10 @@ class ModelShelf:
 
     def _fetch(self, repo_id: str) -> DemoModel:
         try:
-            _check_files(repo_id)
-            folder = snapshot_download(repo_id, allow_patterns=list(_FETCHED), token=False)
+            revision = HfApi(token=False).model_info(repo_id).sha  # what is looked at is what is fetched
+            folder = snapshot_download(
+                repo_id, revision=revision, allow_patterns=_list_files(repo_id, revision), token=False
+            )
         except RepositoryNotFoundError:
             raise DemoError(f"There is no public model {repo_id} on the Hugging Face Hub: check the id.") from None
         except DemoError:
@@ -194,7 +198,7 @@ def read_card(text: str) -> CardFacts:
         content, data_sets = card.text, _data_sets_of(card)
     title = re.search(r"^# +(.+?)\s*$", content, re.MULTILINE)
     lead = content[title.end() :] if title else content
-    lead = re.split(r"^#", lead, maxsplit=1, flags=re.MULTILINE)[0]
+    lead = re.split(r"^#", lead[:_LONGEST_LEAD], maxsplit=1, flags=re.MULTILINE)[0]
     lead = re.sub(r"<!--.*?-->", "", lead, flags=re.DOTALL)
     paragraphs = [one.strip() for one in re.split(r"\n\s*\n", lead)]
     bold = [found[1] for one in paragraphs if (found := re.match(r"\*\*(.+?)\*\*", one))]
@@ -239,17 +243,21 @@ def _check_repo_id(text: str) -> str:
     return repo_id
 
 
-def _check_files(repo_id: str) -> None:
-    """Refuse a repository that has not what is needed, or too much of it, before anything is fetched."""
-    files = {file.path: file.size for file in HfApi(token=False).list_repo_tree(repo_id) if isinstance(file, RepoFile)}
-    missing = [name for name in _NEEDED if name not in files]
-    weights = [size for name, size in files.items() if name.endswith(".safetensors")]
-    if not weights:
+def _list_files(repo_id: str, revision: str) -> list[str]:
+    """What to fetch of a repository; one that has not what is needed, or too much of it, is refused."""
+    tree = HfApi(token=False).list_repo_tree(repo_id, revision=revision)
+    sizes = {one.path: one.size for one in tree if isinstance(one, RepoFile) and _FETCHED.fullmatch(one.path)}
+    missing = [name for name in _NEEDED if name not in sizes]
+    if not any(name.endswith(".safetensors") for name in sizes):
         missing.append("model.safetensors")
     if missing:
         _refuse(repo_id, f"it has no {' and no '.join(missing)}, which a model for segmentation needs here")
-    if sum(weights) > _LARGEST_DOWNLOAD:
-        _refuse(repo_id, f"its weights take {sum(weights) / 2**30:.1f} GB, more than the 2 GB that are fetched here")
+    total = sum(sizes.values())
+    if total > _LARGEST_DOWNLOAD:
+        _refuse(
+            repo_id, f"it takes {total / 2**30:.1f} GB, more than the {_LARGEST_DOWNLOAD / 2**30:.1f} GB allowed here"
+        )
+    return list(sizes)
 
 
 def _refuse(repo_id: str, reason: str) -> NoReturn:

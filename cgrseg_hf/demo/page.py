@@ -302,7 +302,10 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                 return {answer: html.message(str(error), is_error=True)}
 
         def click(segmented: SegmentedPhoto | None, percent: float, event: gr.SelectData) -> dict:
-            pixel = (None, None) if segmented is None else segmented.to_photo_pixel(*event.index)
+            try:
+                pixel = (None, None) if segmented is None else in_words(segmented.to_photo_pixel)(*event.index)
+            except DemoError as error:
+                return {answer: html.message(str(error), is_error=True)}
             return look_up(segmented, percent, *pixel)
 
         @in_words
@@ -319,14 +322,15 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
 
         network = {"concurrency_id": "network", "concurrency_limit": desk.limits.num_threads}
         quick = {"show_progress": "hidden", "concurrency_id": "pictures", "concurrency_limit": 4}
+        several = {"concurrency_id": "models", "concurrency_limit": 4}
         hidden = {"api_visibility": "private"}
         wanted = [photo, choice, hub_id, opacity]
         done = photo.change(segment, wanted, shown, show_progress_on=status, **network, **hidden)
         done.then(fn=None, js=_SCROLL_ON_PHONES, **hidden)
         gallery.click(pick_example, None, photo, show_progress="hidden", **hidden)
         described = [choice, hub_id]
-        chosen = choice.input(describe, described, [hub_part, description], **hidden)
-        used = gr.on([use.click, hub_id.submit], describe, described, [hub_part, description], **hidden)
+        chosen = choice.input(describe, described, [hub_part, description], **several, **hidden)
+        used = gr.on([use.click, hub_id.submit], describe, described, [hub_part, description], **several, **hidden)
         for event in (chosen, used):
             event.then(segment, wanted, shown, show_progress_on=status, **network, **hidden)
         opacity.change(redraw, [state, opacity, x, y], overlay, trigger_mode="always_last", **quick, **hidden)

@@ -4,6 +4,7 @@
 import io
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one than Python's own before Python 3.11
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class PhotoDesk:
         running = self._pool.submit(self._segment, Path(path), model)
         try:
             return running.result(timeout=self.limits.seconds)
-        except TimeoutError:
+        except FutureTimeoutError:
             # What has begun cannot be broken off; it holds its place until it ends, and others wait for it.
             running.cancel()
             raise DemoError(

@@ -77,11 +77,13 @@ def test_only_ids_of_the_hub_are_taken(decided_folder, tmp_path, monkeypatch):
 
 ASK_THE_HUB = """
 import json, sys
+from cgrseg_hf.demo import models
 from cgrseg_hf.demo.errors import DemoError
 from cgrseg_hf.demo.models import ModelShelf
 shelf = ModelShelf([sys.argv[1]], "torch", allow_any=True)
 answers = {}
 for repo_id in sys.argv[2:]:
+    models._LARGEST_DOWNLOAD = 1000 if repo_id == "user/large" else 2**31
     try:
         model = shelf.get_from_hub(repo_id, 60)
         answers[repo_id] = [model.name, len(model.segmenter.id2label)]
@@ -95,11 +97,14 @@ def test_models_of_the_hub(decided_folder, tmp_path):
     def put(name: str, source: Path, *left_out: str, **files: str) -> None:
         repo = tmp_path / "hub" / "user" / name
         folder = shutil.copytree(source, repo / "commits" / "0000", ignore=shutil.ignore_patterns(*left_out))
+        (folder / "more").mkdir()
+        (folder / "more" / "model.safetensors").write_bytes(b"what is not counted is not fetched either")
         for file, content in files.items():
             (folder / file.replace("__", ".")).write_text(content)
         (repo / "main").write_text("0000")
 
     put("good", decided_folder, evil__py="raise SystemExit('this ran')")
+    put("large", decided_folder)
     put("pickle", decided_folder, "*.safetensors", pytorch_model__bin="no weights")
     put("broken", decided_folder, config__json="{no json")
     put("foreign", decided_folder, config__json=json.dumps({"model_type": "unheard-of"}))
@@ -120,7 +125,7 @@ def test_models_of_the_hub(decided_folder, tmp_path):
             "HF_HUB_DISABLE_XET": "1",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
         }
-        names = [f"user/{name}" for name in ("good", "pickle", "broken", "foreign", "local", "missing")]
+        names = [f"user/{name}" for name in ("good", "large", "pickle", "broken", "foreign", "local", "missing")]
         command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
         done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
     finally:
@@ -130,11 +135,12 @@ def test_models_of_the_hub(decided_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers["user/good"] == ["user/good", 5]
+    assert "0.0 GB allowed here" in answers["user/large"]
     assert "no model.safetensors" in answers["user/pickle"]
     for name in ("broken", "foreign"):
         assert f"user/{name} is no model that this page can use" in answers[f"user/{name}"]
         assert str(tmp_path) not in answers[f"user/{name}"]
     for name in ("local", "missing"):
         assert f"There is no public model user/{name}" in answers[f"user/{name}"]
-    fetched = {path.suffix for path in (tmp_path / "cache").rglob("snapshots/*/*")}
-    assert ".safetensors" in fetched and not fetched & {".py", ".bin"}
+    fetched = {path.name for path in (tmp_path / "cache").rglob("models--user--good/snapshots/*/*")}
+    assert fetched == {"config.json", "model.safetensors", "preprocessor_config.json"}
