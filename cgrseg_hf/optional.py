@@ -2,12 +2,14 @@
 """Packages that only some uses need."""
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
 
 
 def import_optional(package: str, extra: str, purpose: str) -> ModuleType:
     """
-    Import a package of one of the extras.
+    Import a package of one of the extras, or a module of it.
 
     Raises:
         ImportError: If it is not installed; in words, with the extra that has it.
@@ -16,5 +18,10 @@ def import_optional(package: str, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f'{purpose} need the package {package}: pip install "cgrseg_hf[{extra}]".', name=package
+            f'{purpose} need the package {package.partition(".")[0]}: pip install "cgrseg_hf[{extra}]".', name=package
         ) from error
+
+
+def find_missing_packages(packages: Iterable[str]) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [package for package in packages if importlib.util.find_spec(package) is None]

@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh test,train
 .venv/bin/ruff check .
 .venv/bin/ruff format --check --quiet .
-exec .venv/bin/python -m pytest "$@"
+# As many processes as there are cores, since each test runs on one, but not more than memory allows.
+exec .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal "$@"

@@ -4,7 +4,6 @@
 import dataclasses
 import json
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..provenance import find_git_commit, find_versions
+from ..provenance import find_git_commit, find_processor, find_versions
 from .counting import PAPER_FIGURES, ModelCount
 from .memory import describe_allocator
 from .picture import draw_latency
@@ -88,7 +87,7 @@ def describe_conditions(result: BenchmarkResult) -> dict[str, str]:
     """What the times depend on besides the contenders, each in words."""
     settings = result.settings
     conditions = {
-        "processor": f"{_processor_name()}, {os.cpu_count()} cores, threads: {', '.join(map(str, settings.threads))}",
+        "processor": f"{find_processor()}, {os.cpu_count()} cores, threads: {', '.join(map(str, settings.threads))}",
         "allocator": describe_allocator(result.freed_memory_is_kept),
     }
     if result.measurements:
@@ -191,16 +190,6 @@ def _paper_figures(source: Source, size: tuple[int, int]) -> dict[str, float] | 
     if figures is None or (size, source.model.config.num_labels) != _PAPER_CONDITIONS:
         return None
     return dict(zip(("parameters", "multiply_adds"), figures))
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _milliseconds(seconds: float) -> float:

@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The `cgrseg` command."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -11,16 +10,17 @@ from .. import __version__
 from .ablate import ablate
 from .benchmark import benchmark
 from .check_data import check_data
+from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
 from .export import export
+from .info import info
 from .predict import predict
 from .train import train
 
 app = typer.Typer(
     name="cgrseg",
     help="CGRSeg, efficient semantic segmentation: segment photos, train, evaluate, time and export models.",
-    epilog="With CGRSEG_DEBUG=1 in the environment, an error shows where it arose.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,8 @@ app.command()(ablate)
 app.command()(benchmark)
 app.command()(export)
 app.command()(demo)
+app.command()(convert)
+app.command()(info)
 
 
 def _show_version(wanted: bool) -> None:
@@ -48,16 +50,20 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error arose; works after the command's name as well.")
+    ] = False,
 ) -> None:
     """Options of the command itself."""
 
 
 def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app()
+        app(arguments)
     except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("CGRSEG_DEBUG"):
+        if "--debug" in sys.argv:
             raise
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg predict`."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ _READ_IN_BANDS = (".tif", ".tiff", ".npy")
 
 
 def predict(
-    photos: Annotated[list[str], typer.Argument(help="Photos, and folders of photos.")],
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, and videos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("runs/predict"),
     model: Annotated[
         str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
@@ -63,44 +64,67 @@ def predict(
             "ended goes on when it is started again.",
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print as JSON which files were written, the areas, and what failed.")
+    ] = False,
 ) -> None:
     """
-    Segment photos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
+    Segment photos and videos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
 
     NAME_overlay.jpg, NAME_classes.png and NAME_areas.json lie in the output folder; those of a folder's photos in a
-    folder of its name. With --tile, the classes of a TIFF file come as a TIFF file. A photo that cannot be read is
-    reported, the others are segmented, and the exit code is 1.
+    folder of its name. Of a video there are NAME_overlay.mp4 and a folder NAME_classes with a PNG for each frame. With
+    --tile, the classes of a TIFF file come as a TIFF file. What cannot be read is reported, the rest is segmented, and
+    the exit code is 1.
     """
     if cluster is not None:
         one_machine = {"device": device, "size": size, "tile": tile, "overlap": overlap, "max-pixels": max_pixels}
-        _refuse_on_cluster(photos, {**one_machine, "scale": None if scale == 1 else scale})
+        changed = {"scale": None if scale == 1 else scale, "json": as_json or None}
+        _refuse_on_cluster(photos, one_machine | changed)
         _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
         return
 
     from tqdm.auto import tqdm
 
-    from ..inference import Segmenter, keep_freed_memory
+    from ..inference import Segmenter, UnreadablePictureError, Video, keep_freed_memory
     from ..inference.threads import map_ahead
+    from ..inference.videos import import_av, is_video
+    from .video_results import segment_video
 
-    jobs = _plan([Path(photo) for photo in photos], output)
+    planned = _plan([Path(photo) for photo in photos], output)
+    jobs = [job for job in planned if not is_video(job.photo)]
+    videos = [job for job in planned if is_video(job.photo)]
+    if videos:
+        import_av()
     keep_freed_memory()
     segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
     failures: list[Exception] = []
+    options: dict[str, Any] = {"batch_size": batch_size}
     if tile is None:
         paths = iter([job.photo for job in jobs])
-        segmentations = segmenter(paths, batch_size=batch_size, on_error=lambda _, error: failures.append(error))
+        segmentations = segmenter(paths, on_error=lambda _, error: failures.append(error), **options)
     else:
-        windows = {"tile": tile, "overlap": overlap, "scale": scale, "batch_size": batch_size}
-        segmentations = _segment_in_windows(segmenter, jobs, windows, failures)
+        options |= {"tile": tile, "overlap": overlap, "scale": scale}
+        segmentations = _segment_in_windows(segmenter, jobs, options, failures)
     targets = {job.photo: job.target for job in jobs}
-    with tqdm(total=len(jobs), unit="photo", disable=len(jobs) == 1) as bar:
+    written: list[dict[str, Any]] = []
+    with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
         # The next photo is segmented while the files of the last one are written.
-        for _ in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
+        for result in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
+            written.append(result)
             bar.update()
-    done = f"{len(jobs) - len(failures)} of {len(jobs)} photos are segmented"
-    _report(failures, f"{done}. The overlays, classes and areas are in {output}")
+    for job in videos:
+        try:
+            written.append(segment_video(segmenter, Video(job.photo), job.target, **options))
+        except UnreadablePictureError as error:
+            failures.append(error)
+    what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
+    done = f"{len(planned) - len(failures)} of {len(planned)} {what} are segmented"
+    result = f"{done}. The overlays, classes and areas are in {output}"
+    if as_json:
+        result = json.dumps({"results": written, "errors": list(map(str, failures))}, ensure_ascii=False, indent=1)
+    _report(failures, result)
 
 
 def _report(failures: Sequence[object], result: str) -> None:
@@ -212,9 +236,12 @@ def _segment_in_windows(
             failures.append(error)
 
 
-def _write(segmentation: "Segmentation", target: Path) -> None:
+def _write(segmentation: "Segmentation", target: Path) -> dict[str, Any]:
+    """Write one photo's results; what was written where, and the areas."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    segmentation.overlay(max_side=_LARGEST_OVERLAY).save(target.with_name(f"{target.name}_overlay.jpg"), quality=90)
-    segmentation.save(target.with_name(f"{target.name}_areas.json"))
-    if segmentation.file is None:
-        segmentation.save(target.with_name(f"{target.name}_classes.png"))
+    overlay = target.with_name(f"{target.name}_overlay.jpg")
+    segmentation.overlay(max_side=_LARGEST_OVERLAY).save(overlay, quality=90)
+    areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
+    classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
+    files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
+    return {"source": str(segmentation.source), "files": files, **segmentation.to_dict()}

@@ -1,11 +1,32 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Data: loading, label ids, checks, and the training recipe's augmentation."""
+"""Data: loading, label ids, checks, and the recipe's augmentation. Each name is imported when it is first used."""
 
-from .catalog import DATASET_NAMES, DatasetDescription, get_description
-from .check import ClassCount, DataCheck, Finding, check_data, check_first_masks
-from .label_mapping import LabelMapping
-from .layouts import SplitNotFoundError
-from .loading import Example, SegmentationData, load_data, read_class_names
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .catalog import DATASET_NAMES, DatasetDescription, get_description
+    from .check import ClassCount, DataCheck, Finding, check_data, check_first_masks
+    from .label_mapping import LabelMapping
+    from .layouts import SplitNotFoundError
+    from .loading import Example, SegmentationData, load_data, read_class_names
+
+_MODULE_OF_NAME = {
+    "DATASET_NAMES": "catalog",
+    "ClassCount": "check",
+    "DataCheck": "check",
+    "DatasetDescription": "catalog",
+    "Example": "loading",
+    "Finding": "check",
+    "LabelMapping": "label_mapping",
+    "SegmentationData": "loading",
+    "SplitNotFoundError": "layouts",
+    "check_data": "check",
+    "check_first_masks": "check",
+    "get_description": "catalog",
+    "load_data": "loading",
+    "read_class_names": "loading",
+}
 
 __all__ = [
     "DATASET_NAMES",
@@ -23,3 +44,9 @@ __all__ = [
     "load_data",
     "read_class_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULE_OF_NAME[name]}", __name__), name)

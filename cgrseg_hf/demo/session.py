@@ -13,9 +13,8 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from ..inference import Segmentation, UnreadablePictureError
 from ..inference.pictures import Picture, open_picture, to_photo
-from ..visualization import draw_overlay
+from ..visualization import draw_heat_map, draw_overlay
 from .errors import DemoError
-from .heat_map import draw_heat_map
 from .models import DemoModel
 
 # Formats that cameras and browsers write. Pillow knows others, some of which start programs to read a file.
@@ -218,8 +217,14 @@ class SegmentedPhoto:
         """
         height, width = self.view_size
         picture = draw_overlay(
-            self._view, self._view_labels, self.segmentation.id2label, opacity, ignore_index=-1, colors=self._colors
-        ).crop((0, 0, width, height))  # the page has a legend of its own
+            self._view,
+            self._view_labels,
+            self.segmentation.id2label,
+            opacity,
+            ignore_index=-1,  # predictions have no ignored label
+            colors=self._colors,
+            legend=False,  # the page has a table
+        )
         if pixel is not None:
             x, y = ((one + 0.5) * view / whole for one, view, whole in zip(pixel, (width, height), self.size[::-1]))
             _mark(picture, x, y)
@@ -234,7 +239,8 @@ class SegmentedPhoto:
         """
         if class_id not in self.segmentation.id2label:
             raise DemoError("This model has no such class: choose one of the list.")
-        return draw_heat_map(self._view, self.segmentation.probability_map(class_id, self.view_size))
+        probabilities = self.segmentation.probability_map(class_id, self.view_size)
+        return draw_heat_map(self._view, probabilities, "probability", 0, 1, "inferno", opacity=0.75)
 
     def to_photo_pixel(self, view_x: int, view_y: int) -> tuple[int, int]:
         """Column and row in the photo of a pixel in its view."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..visualization import class_color, find_boundaries
+from ..visualization import class_color, color_label_map, find_boundaries
 
 Color = tuple[int, int, int]
 
@@ -95,13 +95,6 @@ def draw_panel(
         canvas.paste(tile, (x, y + _LINE + 2))
     canvas.paste(legend, (left, top))
     return canvas
-
-
-def color_label_map(label_map: np.ndarray, colors: Sequence[Color], ignore_index: int = 255) -> Image.Image:
-    """A label map (height, width) in the classes' colours, ignored pixels dark grey."""
-    table = np.array([*colors, _IGNORED], dtype=np.uint8)
-    ids = np.where(label_map == ignore_index, len(colors), label_map.astype(np.int64))
-    return Image.fromarray(table[ids])
 
 
 def draw_confusion_matrix(matrix: np.ndarray, id2label: Mapping[int, str]) -> Image.Image:

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Write an ONNX file."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,12 @@ def _quantize(model: "onnx.ModelProto", calibration: Iterable[np.ndarray], folde
             batch = next(self.batches, None)
             return None if batch is None else {"pixel_values": batch}
 
+    def is_no_advice(record: logging.LogRecord) -> bool:
+        """Not ONNX Runtime's advice to fold batch normalisations first, which they are."""
+        return "pre-processing before quantization" not in record.getMessage()
+
     path = folder / "quantized.onnx"
+    logging.getLogger().addFilter(is_no_advice)
     try:
         quantize_static(
             model,
@@ -119,4 +125,5 @@ def _quantize(model: "onnx.ModelProto", calibration: Iterable[np.ndarray], folde
         )
         return onnx.load(path)
     finally:
+        logging.getLogger().removeFilter(is_no_advice)
         path.unlink(missing_ok=True)

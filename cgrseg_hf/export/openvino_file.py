@@ -100,6 +100,7 @@ def _join(models: "list[openvino.Model]", settings: ExportSettings) -> "openvino
 def _quantize(model: "openvino.Model", calibration: Iterable[np.ndarray]) -> "openvino.Model":
     """Convolutions with weights and inputs in 8 bits; attention and the head stay as they are."""
     nncf = import_optional("nncf", "quantize", "8-bit OpenVINO files")
+    nncf.set_log_level(logging.WARNING)  # it would name each operation that stays as it is
     batches = list(calibration)
     return nncf.quantize(
         model,

@@ -2,7 +2,6 @@
 """Run an exported file: an array in, an array out."""
 
 import functools
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..environment import environment_variable
 from ..optional import import_optional
+from ..provenance import count_cores
 from .settings import ExportSettings, read_settings
 
 # A shape that came so often in so many calls gets a copy of the graph of its own, in which all that depends on the size
@@ -123,7 +123,7 @@ class OnnxRuntime(Runtime):
         onnxruntime = import_optional("onnxruntime", "export", "ONNX files")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; the warnings are about constants that it chooses not to fold
-        options.intra_op_num_threads = self.num_threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = self.num_threads or count_cores()
         if shape is not None:
             for name, length in zip(self._axes, shape):
                 if isinstance(name, str):

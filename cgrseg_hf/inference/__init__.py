@@ -10,17 +10,29 @@ if TYPE_CHECKING:
     from .pictures import UnreadablePictureError
     from .segmentation import Segmentation
     from .segmenter import Segmenter
+    from .videos import Video, VideoWriter
 
 _MODULE_OF_NAME = {
     "Engine": "engines",
     "Segmentation": "segmentation",
     "Segmenter": "segmenter",
     "UnreadablePictureError": "pictures",
+    "Video": "videos",
+    "VideoWriter": "videos",
     "keep_freed_memory": "memory",
     "make_engine": "engines",
 }
 
-__all__ = ["Engine", "Segmentation", "Segmenter", "UnreadablePictureError", "keep_freed_memory", "make_engine"]
+__all__ = [
+    "Engine",
+    "Segmentation",
+    "Segmenter",
+    "UnreadablePictureError",
+    "Video",
+    "VideoWriter",
+    "keep_freed_memory",
+    "make_engine",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ An engine takes normalised pixels of any size and gives logits; it knows nothing
 """
 
 import copy
-import importlib.util
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
@@ -19,11 +18,19 @@ from transformers.utils import logging
 
 from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
+from ..optional import find_missing_packages
 
 logger = logging.get_logger(__name__)
 
 EngineName = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
 ENGINE_NAMES: tuple[str, ...] = ("auto", "torch", "compile", "onnxruntime", "openvino")
+# What each needs besides PyTorch.
+ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
+    "torch": (),
+    "compile": (),
+    "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
+    "openvino": ("openvino",),
+}
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
@@ -316,12 +323,9 @@ def _open_export(
 def _choose_engine(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> str:
     if device.type != "cpu" or not hasattr(model, "optimize_for_inference"):
         return "torch"
-    if _is_installed("openvino"):
-        return "openvino"
     # ONNX Runtime computes in float32 alone on CPUs.
-    if dtype == torch.float32 and all(_is_installed(name) for name in ("onnxruntime", "onnx", "onnxscript")):
-        return "onnxruntime"
-    return "torch"
+    candidates = ("openvino", "onnxruntime") if dtype == torch.float32 else ("openvino",)
+    return next((name for name in candidates if not find_missing_packages(ENGINE_PACKAGES[name])), "torch")
 
 
 def _resolve_device(engine: str, device: str | torch.device | None) -> torch.device:
@@ -340,7 +344,3 @@ def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
         names = ", ".join(repr(str(known).removeprefix("torch.")) for known in DTYPES)
         raise ValueError(f"dtype={dtype!r} is not supported: use one of {names}.")
     return resolved
-
-
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None

@@ -1,25 +1,33 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What the Segmenter answers: one picture's label map, and what people do with it."""
 
+import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..visualization import class_colors, draw_overlay
+from ..visualization import Color, class_colors, draw_overlay
+from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
 from .label_map_files import open_label_map, save_label_map
 from .picture_rows import TiffRows, read_reduced
 from .resampling import map_strips, scores_of_region
+
+if TYPE_CHECKING:
+    import supervision
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".json")
 
 # Pixels that are counted together: counting takes eight bytes for each.
 _COUNTED_AT_ONCE = 2**22
+
+# The longer side of what a notebook shows, in pixels.
+_LARGEST_IN_NOTEBOOK = 1024
 
 
 class Segmentation:
@@ -178,10 +186,15 @@ class Segmentation:
         return self.logits
 
     def overlay(
-        self, photo: Image.Image | None = None, opacity: float = 0.55, max_side: int | None = None
+        self,
+        photo: Image.Image | None = None,
+        opacity: float = 0.55,
+        max_side: int | None = None,
+        colors: str | Sequence[Color] | None = None,
+        legend: bool = True,
     ) -> Image.Image:
         """
-        Lay the classes' colours over the photo, with outlines and a legend.
+        Lay the classes' colours over the photo, with boundaries and a legend.
 
         Args:
             photo (`PIL.Image.Image`, *optional*):
@@ -191,6 +204,10 @@ class Segmentation:
                 How much of the colours, 0 to 1, covers the photo.
             max_side (`int`, *optional*):
                 Show only every second, third, ... pixel where a side has more pixels than this.
+            colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
+                Colours of the classes by id, or the name of a palette, such as `"colorblind"`, see [`class_colors`].
+            legend (`bool`, *optional*, defaults to `True`):
+                Whether to add the legend.
 
         Returns:
             `PIL.Image.Image`: the overlay.
@@ -198,7 +215,7 @@ class Segmentation:
         Raises:
             ValueError: If there is no photo, or one of another size.
         """
-        step = 1 if max_side is None else max(-(-max(self.size) // max_side), 1)
+        step = self._step(max_side)
         if photo is None:
             if self._read_photo is None:
                 raise ValueError("This segmentation does not know its photo: pass it to overlay().")
@@ -207,7 +224,23 @@ class Segmentation:
             photo = Image.fromarray(np.asarray(photo.convert("RGB"))[::step, ::step])
         label_map = self._reduced_label_map(step)
         # Predictions have no ignored label, and 255 is a class where there are many.
-        return draw_overlay(photo, label_map, self.id2label, opacity, ignore_index=-1, colors=self.colors)
+        return draw_overlay(photo, label_map, self.id2label, opacity, -1, colors, legend)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay, or the colours alone where the photo cannot be had."""
+        try:
+            picture = self.overlay(max_side=_LARGEST_IN_NOTEBOOK)
+        except (ValueError, OSError):
+            label_map = self._reduced_label_map(self._step(_LARGEST_IN_NOTEBOOK))
+            blank = Image.new("RGB", label_map.shape[::-1])
+            picture = draw_overlay(blank, label_map, self.id2label, opacity=1.0, ignore_index=-1)
+        file = io.BytesIO()
+        picture.save(file, format="PNG")
+        return file.getvalue()
+
+    def _step(self, max_side: int | None) -> int:
+        """Of how many pixels one is shown, so that no side has more than so many."""
+        return 1 if max_side is None else max(-(-max(self.size) // max_side), 1)
 
     def _reduced_label_map(self, step: int) -> np.ndarray:
         if isinstance(self._label_map, Path) and self._label_map.suffix.lower() != ".npy":
@@ -232,6 +265,62 @@ class Segmentation:
                 for class_id in self.class_ids
             ],
         }
+
+    def to_masks(self) -> tuple[list[int], np.ndarray]:
+        """
+        The classes of the picture, one mask each.
+
+        Returns:
+            `tuple[list[int], numpy.ndarray]`: ids of the classes, the largest first, and in the same order where they
+            are: `(classes, height, width)`, bool.
+        """
+        return self.class_ids, make_masks(self.label_map, self.class_ids)
+
+    def to_polygons(self) -> dict[int, list[Polygon]]:
+        """
+        The polygons around each connected part of each class: exactly along the edges of its pixels.
+
+        Corners are at whole numbers: x counts from the picture's left edge and y from its top, so that the pixel in
+        column 3 and row 5 reaches from (3, 5) to (4, 6). Areas are numbers of pixels, and the pixels whose centres lie
+        inside are the class's. Pixels that touch at a corner alone are in two polygons.
+
+        Returns:
+            `dict[int, list[list[numpy.ndarray]]]`: by class id, the largest class first, the polygons. Each is a list
+            of rings: its outline, and after it its holes; a ring is `(corners, 2)`, int32, x and y, its last corner
+            joined to its first. `shapely.Polygon(rings[0], rings[1:])` takes it; COCO has no holes in polygons, see
+            [`~Segmentation.to_rle`].
+
+        Raises:
+            ImportError: If the extra `coco` is not installed.
+        """
+        return make_polygons(self.label_map, self.class_ids)
+
+    def to_rle(self) -> dict[int, dict[str, Any]]:
+        """
+        The run-length encodings of COCO: exact, with holes, ready for JSON and for `pycocotools.mask`.
+
+        Returns:
+            `dict[int, dict]`: by class id, the largest class first, `size` (height and width) and `counts` (a string).
+            A COCO results file is `[{"image_id": 5, "category_id": class_id, "segmentation": rle, "score": 1.0}, ...]`
+            of these.
+
+        Raises:
+            ImportError: If the extra `coco` is not installed.
+        """
+        return make_rle(self.label_map, self.class_ids)
+
+    def to_detections(self) -> "supervision.Detections":
+        """
+        The classes as `supervision` takes them, for its annotators, trackers and data sets.
+
+        Returns:
+            `supervision.Detections`: one for each class, the largest first, with box, mask, `class_id` and, in `data`,
+            `class_name`.
+
+        Raises:
+            ImportError: If the extra `supervision` is not installed.
+        """
+        return make_detections(self.label_map, self.class_ids, self.id2label)
 
     def save(self, path: str | os.PathLike) -> Path:
         """

@@ -30,7 +30,6 @@ def export(decided_folder, tmp_path, monkeypatch):
 def error_of(tmp_path, monkeypatch, capsys):
     """Run the command as the shell does, to its exit code and what it says of an error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CGRSEG_DEBUG", raising=False)
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["cgrseg", "export", *arguments])

@@ -23,7 +23,19 @@ def test_version_and_help():
     assert run("--version").stdout.strip() == __version__
     shown = run("--help")
     assert shown.returncode == 0
-    for command in ("train", "evaluate", "check-data", "ablate", "benchmark", "export", "demo"):
+    commands = (
+        "predict",
+        "train",
+        "evaluate",
+        "check-data",
+        "ablate",
+        "benchmark",
+        "export",
+        "demo",
+        "convert",
+        "info",
+    )
+    for command in commands:
         assert command in shown.stdout
 
 

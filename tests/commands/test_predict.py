@@ -2,6 +2,7 @@
 """`cgrseg predict`: what lies where, and what is said about bad files."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.commands.main import app
-from cgrseg_hf.inference import Segmenter
+from cgrseg_hf.inference import Segmenter, Video, VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,60 @@ def test_results_of_an_earlier_run_are_no_photos(predict):
     for _ in range(2):
         assert "1 of 1" in predict("in", "-o", "in/out").output
     assert len(files_in("in/out")) == 3
+
+
+def test_a_video_and_a_photo(predict, model):
+    """The overlay is a video of as many frames, each frame's classes are what the Segmenter gives."""
+    pytest.importorskip("av")
+    frames = [np.full((64, 96, 3), 40 * index, dtype=np.uint8) for index in range(4)]
+    with VideoWriter("clip.mp4", Fraction(10)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    save_photo(Path("street.jpg"))
+    done = predict("clip.mp4", "street.jpg", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert "2 of 2 photos and videos" in done.output
+    names = [f"clip_classes/{index:06}.png" for index in range(4)]
+    assert files_in("out") == [
+        "clip_areas.json",
+        *names,
+        "clip_overlay.mp4",
+        "street_areas.json",
+        "street_classes.png",
+        "street_overlay.jpg",
+    ]
+    assert [frame.shape for frame in Video("out/clip_overlay.mp4")] == [(64, 96, 3)] * 4
+    segmentations = list(Segmenter.from_pretrained(model, "torch")(Video("clip.mp4")))
+    for name, segmentation in zip(names, segmentations):
+        assert np.array_equal(np.asarray(Image.open(Path("out") / name)), segmentation.label_map)
+    areas = json.loads(Path("out/clip_areas.json").read_text())
+    assert [frame["time"] for frame in areas["frames"]] == [0, 0.1, 0.2, 0.3]
+    assert [frame["shares"] for frame in areas["frames"]] == [one.area_shares for one in segmentations]
+    assert sum(areas["mean_shares"].values()) == pytest.approx(1)
+
+
+def test_a_broken_video_is_reported(predict):
+    pytest.importorskip("av")
+    Path("clip.mp4").write_text("no video")
+    save_photo(Path("street.jpg"))
+    done = predict("clip.mp4", "street.jpg", "-o", "out")
+    assert done.exit_code == 1
+    assert "clip.mp4 cannot be read as a video" in done.output
+    assert "1 of 2" in done.output
+
+
+def test_json_for_machines(predict):
+    save_photo(Path("street.jpg"))
+    Path("broken.jpg").write_text("no photo")
+    done = predict("street.jpg", "broken.jpg", "-o", "out", "--json")
+    assert done.exit_code == 1
+    printed = json.loads(done.stdout[done.stdout.index("{") :])
+    (result,) = printed["results"]
+    assert result["source"] == "street.jpg"
+    assert all(Path(file).is_file() for file in result["files"].values())
+    assert (result["height"], result["width"]) == (70, 90)
+    assert len(printed["errors"]) == 1
+    assert "broken.jpg" in printed["errors"][0]
 
 
 def test_windows(predict):

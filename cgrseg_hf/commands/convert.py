@@ -1,0 +1,102 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .data_options import ClassNamesOption, DatasetOption
+
+_CHECKPOINT_SUFFIX = ".pth"
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(help="Checkpoint file of the authors' code; or the folder or Hugging Face Hub id of a model."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder of the model; or checkpoint file to write.", show_default="runs/convert/NAME"
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    class_names: ClassNamesOption = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights of mmcv's EMA hook.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """
+    Turn a checkpoint of the authors' code (mmsegmentation 0.27) into a model's folder, or a model into a checkpoint.
+
+    All numbers stay as they are. The classes' names come from the checkpoint, or from --dataset or --class-names.
+    """
+    if Path(source).is_file():
+        target = output or Path("runs/convert") / Path(source).stem
+        _check_free(target, overwrite)
+        _from_checkpoint(source, target, dataset, class_names, ema)
+        return
+    if Path(source).suffix in (_CHECKPOINT_SUFFIX, ".pt", ".bin"):
+        raise typer.BadParameter(f"There is no checkpoint {source}.")
+    if given := [
+        f"--{name}" for name, value in {"dataset": dataset, "class-names": class_names, "ema": ema}.items() if value
+    ]:
+        raise typer.BadParameter(f"{', '.join(given)}: these are for checkpoint files, and {source} is a model.")
+    target = output or Path("runs/convert") / f"{Path(source).resolve().name}{_CHECKPOINT_SUFFIX}"
+    if target.suffix != _CHECKPOINT_SUFFIX:
+        raise typer.BadParameter(f"--output {target}: the checkpoint's name must end with {_CHECKPOINT_SUFFIX}.")
+    _check_free(target, overwrite)
+    _to_checkpoint(source, target)
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    taken = any(target.iterdir()) if target.is_dir() else target.exists()
+    if taken and not overwrite:
+        raise typer.BadParameter(f"{target} is there already: name another --output, or give --overwrite.")
+
+
+def _from_checkpoint(source: str, target: Path, dataset: str | None, class_names: str | None, ema: bool) -> None:
+    from ..conversion import from_official
+    from ..data.catalog import get_description
+    from ..data.loading import read_class_names
+    from ..image_processing_cgrseg import CGRSegImageProcessor
+
+    names = None
+    if class_names is not None:
+        names = read_class_names(class_names)
+    elif dataset is not None:
+        names = get_description(dataset).id2label
+    model = from_official(source, use_ema=ema)
+    if names is not None:
+        if len(names) != model.config.num_labels:
+            raise ValueError(
+                f"{source} has {model.config.num_labels} classes, but {class_names or dataset} names {len(names)}."
+            )
+        model.config.id2label = names
+        model.config.label2id = {name: class_id for class_id, name in names.items()}
+    model.save_pretrained(target)
+    CGRSegImageProcessor(num_labels=model.config.num_labels).save_pretrained(target)
+    typer.echo(
+        f"{model.num_parameters():,} parameters, {model.config.num_labels} classes "
+        f"({', '.join(list(model.config.id2label.values())[:3])}, ...). The model is in {target}"
+    )
+    typer.echo(f"Next: cgrseg predict PHOTO --model {target}")
+
+
+def _to_checkpoint(source: str, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForSemanticSegmentation
+
+    from ..conversion import to_official
+    from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+
+    model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype="auto")
+    if not isinstance(model, CGRSegForSemanticSegmentation):
+        raise ValueError(f"{source} is a {type(model).__name__}: the authors' code knows CGRSeg alone.")
+    state_dict = to_official(model)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    names = list(model.config.id2label.values())
+    torch.save({"meta": {"CLASSES": names}, "state_dict": state_dict}, target)
+    typer.echo(f"{len(state_dict)} tensors under the names of the authors' code are in {target}")
+    typer.echo(f"Next: cgrseg convert {target} -o FOLDER goes back")

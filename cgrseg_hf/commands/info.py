@@ -1,0 +1,126 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg info`."""
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..pretrained import DEFAULT_MODEL
+
+_DISTRIBUTION = "cgrseg-hf"
+_EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
+_NAME = re.compile(r"^[A-Za-z0-9._-]+")
+# For those who work on the package, not for its users.
+_HIDDEN_EXTRAS = ("test", "docs")
+
+
+def info(
+    check: Annotated[
+        bool, typer.Option("--check", help="Run every engine that is installed; the first time takes a minute or two.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show what is installed, which devices and engines there are, and where the shipped model and exports lie."""
+    found = _find()
+    failed = False
+    if check:
+        for name, engine in found["engines"].items():
+            if not engine["missing"]:
+                engine["error"] = _try(name)
+                failed |= engine["error"] is not None
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(_describe(found)))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _find() -> dict[str, Any]:
+    import torch
+    from huggingface_hub import constants
+
+    from ..inference.engines import ENGINE_PACKAGES
+    from ..optional import find_missing_packages
+    from ..provenance import count_cores, find_git_commit, find_processor, find_versions
+
+    extras = _find_extras()
+    core = extras.pop(None)
+    exports = Path(constants.HF_HOME) / "cgrseg_hf" / "exports"
+    files = [file for file in exports.rglob("*") if file.is_file()]
+    return {
+        "versions": find_versions(*core),
+        "commit": find_git_commit(),
+        "processor": {"name": find_processor(), "cores": count_cores()},
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "engines": {name: {"missing": find_missing_packages(packages)} for name, packages in ENGINE_PACKAGES.items()},
+        "extras": {extra: _find_missing(packages) for extra, packages in extras.items()},
+        "shipped_model": str(DEFAULT_MODEL),
+        "kept_exports": {
+            "folder": str(exports),
+            "number": len({file.parent for file in files if file.name == "export.json"}),
+            "bytes": sum(file.stat().st_size for file in files),
+        },
+    }
+
+
+def _find_extras() -> dict[str | None, list[str]]:
+    """The packages that this one asks for, by extra; under None those that it needs in any case."""
+    extras: dict[str | None, list[str]] = {None: []}
+    for requirement in importlib.metadata.requires(_DISTRIBUTION) or []:
+        extra = _EXTRA.search(requirement)
+        name = extra[1] if extra else None
+        if name not in _HIDDEN_EXTRAS:
+            extras.setdefault(name, []).append(_NAME.match(requirement)[0])
+    return extras
+
+
+def _find_missing(packages: list[str]) -> list[str]:
+    """Those of the packages, by the names under which they are installed, that are not there."""
+    missing = []
+    for package in packages:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    return missing
+
+
+def _try(engine: str) -> str | None:
+    """Segment a picture; what went wrong, if anything did."""
+    import numpy as np
+
+    from ..inference import Segmenter
+
+    try:
+        Segmenter.from_pretrained(engine=engine)(np.zeros((64, 96, 3), dtype=np.uint8))
+    except Exception as error:  # whatever it is, it belongs to the answer
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def _describe(found: dict[str, Any]) -> Iterator[str]:
+    versions = found["versions"]
+    yield ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield f"Processor: {found['processor']['name']}, {found['processor']['cores']} cores"
+    yield f"GPUs: {', '.join(found['gpus']) or 'none that PyTorch can use'}"
+    yield ""
+    yield "Engines"
+    for name, engine in found["engines"].items():
+        if engine["missing"]:
+            state = f'not installed: pip install "cgrseg_hf[export]" (missing: {", ".join(engine["missing"])})'
+        elif "error" not in engine:
+            state = "installed"
+        else:
+            state = "works" if engine["error"] is None else f"fails: {engine['error']}"
+        yield f"  {name:<12} {state}"
+    yield ""
+    yield 'Extras, installed by pip install "cgrseg_hf[NAME]"'
+    for name, missing in found["extras"].items():
+        yield f"  {name:<12} {'missing: ' + ', '.join(missing) if missing else 'installed'}"
+    yield ""
+    kept = found["kept_exports"]
+    yield f"Shipped model: {found['shipped_model']}"
+    yield f"Exports made for engines: {kept['number']}, {kept['bytes'] / 1e6:.0f} MB, in {kept['folder']}"

@@ -1,0 +1,69 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What `cgrseg predict` writes of a video."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..inference import Segmentation, Segmenter, Video
+
+
+def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **options: Any) -> dict[str, Any]:
+    """
+    Segment a video frame by frame.
+
+    Args:
+        segmenter ([`Segmenter`]): What segments.
+        video ([`Video`]): The video.
+        target (`Path`): What the paths of the results begin with: `_overlay.mp4`; the folder `_classes` with an indexed
+            PNG for each frame; `_areas.json` with each frame's time in seconds and its classes' shares.
+        **options: What the segmenter takes besides.
+
+    Returns:
+        `dict[str, Any]`: what was written where, and how many frames.
+
+    Raises:
+        UnreadablePictureError: If the video is broken from some frame on; what comes before is written.
+    """
+    from tqdm.auto import tqdm
+
+    from ..inference import VideoWriter
+    from ..inference.threads import map_ahead
+
+    overlay, areas = target.with_name(f"{target.name}_overlay.mp4"), target.with_name(f"{target.name}_areas.json")
+    classes = target.with_name(f"{target.name}_classes")
+    classes.mkdir(parents=True, exist_ok=True)
+    frames: list[dict[str, Any]] = []
+    with VideoWriter(overlay, video.frame_rate) as writer:
+
+        def write(segmentation: "Segmentation") -> None:
+            writer.write(np.asarray(segmentation.overlay(legend=False)))
+            segmentation.save(classes / f"{len(frames):06}.png")
+            time = float(len(frames) / video.frame_rate)
+            frames.append({"time": round(time, 6), "shares": segmentation.area_shares})
+
+        segmentations = tqdm(segmenter(video, **options), desc=video.path.name, total=video.num_frames, unit="frame")
+        try:
+            # The next frame is segmented while the files of the last one are written.
+            for _ in map_ahead(write, segmentations):
+                pass
+        finally:
+            _write_areas(areas, video, frames, segmenter)
+    files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
+    return {"source": str(video.path), "files": files, "num_frames": len(frames)}
+
+
+def _write_areas(path: Path, video: "Video", frames: list[dict[str, Any]], segmenter: "Segmenter") -> None:
+    """Shares of all frames together, the largest first, and of each."""
+    total = {name: sum(one["shares"].get(name, 0.0) for one in frames) for name in segmenter.id2label.values()}
+    mean = {name: share / len(frames) for name, share in total.items() if share}
+    areas = {
+        "frame_rate": float(video.frame_rate),
+        "num_frames": len(frames),
+        "mean_shares": dict(sorted(mean.items(), key=lambda one: -one[1])),
+        "frames": frames,
+    }
+    path.write_text(json.dumps(areas, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,90 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Colours of classes: the data sets' own, generated ones, and ones that colour-blind readers can tell apart."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias, get_args
+
+Color: TypeAlias = tuple[int, int, int]
+PaletteName = Literal["usual", "generated", "colorblind"]
+
+# The golden ratio walks around the colour wheel without coming close to where it has just been.
+_HUE_STEP = (5**0.5 - 1) / 2
+
+# Okabe and Ito, "Color Universal Design" (2008): orange, sky blue, bluish green, yellow, blue, vermilion, reddish
+# purple, and black.
+_OKABE_ITO: tuple[Color, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+    (0, 0, 0),
+)
+# Of their shades, those that lie farthest from all before them, to normal, protanope and deuteranope eyes: which
+# colour, and how much of it gives way to white, or below 0 to black.
+_SHADES = ((3, 0.8), (5, -0.5), (4, -0.5), (0, 0.5), (1, 0.65), (2, -0.5), (6, -0.35), (5, 0.65), (5, 0.35), (2, 0.65))
+
+
+def class_color(class_id: int) -> Color:
+    """The colour of a class, (red, green, blue) in 0 to 255; the same id always has the same one."""
+    saturation, value = ((0.85, 0.95), (0.55, 1.0), (0.9, 0.65))[class_id % 3]
+    red, green, blue = colorsys.hsv_to_rgb(class_id * _HUE_STEP % 1, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | None = None) -> list[Color]:
+    """
+    The colour of every class, (red, green, blue) in 0 to 255, by id.
+
+    Args:
+        id2label (`Mapping[int, str]`):
+            Names of the classes.
+        palette (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
+            - `"usual"`, the default: where the classes are those of a known data set, its own colours, of which two
+              may be the same; otherwise `"generated"`.
+            - `"generated"`: those of [`class_color`].
+            - `"colorblind"`: Okabe and Ito's eight and shades of them, which people with protanopia or deuteranopia
+              can tell apart too: the first fourteen well, later ones less and less.
+            - Colours by id, one for each class at least.
+
+    Raises:
+        ValueError: If no palette has that name, or there are fewer colours than classes.
+    """
+    num_colors = max(id2label, default=-1) + 1
+    if palette is None or palette == "usual":
+        from ..data.catalog import find_palette  # it comes with packages that take time to load
+
+        return find_palette(id2label) or [class_color(class_id) for class_id in range(num_colors)]
+    if palette == "generated":
+        return [class_color(class_id) for class_id in range(num_colors)]
+    if palette == "colorblind":
+        return [_colorblind_safe_color(class_id) for class_id in range(num_colors)]
+    if isinstance(palette, str):
+        names = ", ".join(repr(name) for name in get_args(PaletteName))
+        raise ValueError(f"No palette is named {palette!r}: use one of {names}, or give the colours by class id.")
+    if len(palette) < num_colors:
+        raise ValueError(
+            f"There are {len(palette)} colours for classes up to id {num_colors - 1}: give {num_colors}, one for each."
+        )
+    return [tuple(color) for color in palette]
+
+
+def _colorblind_safe_color(class_id: int) -> Color:
+    if class_id < len(_OKABE_ITO):
+        return _OKABE_ITO[class_id]
+    class_id -= len(_OKABE_ITO)
+    if class_id < len(_SHADES):
+        return _mix(*_SHADES[class_id])
+    # As on the colour wheel: every turn through the seven colours takes another shade.
+    turn, index = divmod(class_id - len(_SHADES), len(_OKABE_ITO) - 1)
+    return _mix(index, 1.3 * ((turn + 1) * _HUE_STEP % 1) - 0.6)
+
+
+def _mix(index: int, amount: float) -> Color:
+    """One of Okabe and Ito's colours, mixed with white, or below 0 with black."""
+    target = 255 if amount > 0 else 0
+    red, green, blue = (round(value + abs(amount) * (target - value)) for value in _OKABE_ITO[index])
+    return red, green, blue

@@ -1,0 +1,168 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Label maps over their photos, with boundaries and a legend."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .colors import Color, class_colors
+from .fonts import text_size_for
+from .legends import draw_legend, format_share
+
+# How much of the photo's light a boundary's dark rims let through.
+_RIM = 0.6
+# Of a smaller photo, rims would hide too much: square root of its pixels.
+_SMALLEST_WITH_RIMS = 200
+_IGNORED: Color = (60, 60, 60)
+
+
+def draw_overlay(
+    image: Image.Image,
+    label_map: np.ndarray,
+    id2label: Mapping[int, str],
+    opacity: float = 0.55,
+    ignore_index: int = 255,
+    colors: str | Sequence[Color] | None = None,
+    legend: bool = True,
+) -> Image.Image:
+    """
+    Lay a label map over its photo, with boundaries and a legend of the classes present.
+
+    Args:
+        image (`PIL.Image.Image`):
+            The photo; it is turned as its EXIF says.
+        label_map (`numpy.ndarray` of shape `(height, width)`):
+            Class of each pixel of the photo as a person sees it.
+        id2label (`Mapping[int, str]`):
+            Names of the classes, such as a model's `config.id2label`.
+        opacity (`float`, *optional*, defaults to 0.55):
+            How much of the classes' colours, 0 to 1, covers the photo.
+        ignore_index (`int`, *optional*, defaults to 255):
+            Label of the pixels that are left as they are.
+        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
+            Colours of the classes by id, or the name of a palette, such as `"colorblind"`: see [`class_colors`].
+        legend (`bool`, *optional*, defaults to `True`):
+            Whether to add the legend.
+
+    Returns:
+        `PIL.Image.Image`: the photo with colours, and to its right the legend: colour, name and share of the picture
+        for each class, the largest first. Boundaries and text grow with the photo.
+
+    Raises:
+        ValueError: If photo and label map differ in size, or the label map holds a class without a name.
+    """
+    image = ImageOps.exif_transpose(image)
+    label_map = np.asarray(label_map)
+    check_label_map(label_map, (image.height, image.width), id2label, ignore_index)
+    colors = class_colors(id2label, colors)
+    picture = tint(image, label_map, colors, opacity, ignore_index)
+    if not legend:
+        return picture
+    shares = class_shares(label_map, len(colors), ignore_index)
+    entries = [(colors[class_id], id2label[class_id], format_share(shares[class_id])) for class_id in by_size(shares)]
+    return place_right(picture, draw_legend(entries, picture.height, text_size_for(*picture.size)))
+
+
+def color_label_map(
+    label_map: np.ndarray, colors: Sequence[Color], ignore_index: int = 255, ignored_color: Color = _IGNORED
+) -> Image.Image:
+    """A label map (height, width) in the classes' colours, by default with ignored pixels in dark grey."""
+    table = np.array([*colors, ignored_color], dtype=np.uint8)
+    return Image.fromarray(table[_indices(label_map, len(colors), ignore_index)])
+
+
+def find_boundaries(label_map: np.ndarray) -> np.ndarray:
+    """Pixels whose right or lower neighbour has another label, (height, width), bool."""
+    boundaries = np.zeros(label_map.shape, dtype=bool)
+    boundaries[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]
+    boundaries[:-1] |= label_map[:-1] != label_map[1:]
+    return boundaries
+
+
+def check_label_map(
+    label_map: np.ndarray, size: tuple[int, int], id2label: Mapping[int, str], ignore_index: int
+) -> None:
+    """
+    See that a label map is one of this photo.
+
+    Raises:
+        ValueError: If its height and width are not `size`, or it holds a class without a name.
+    """
+    if label_map.shape != size:
+        raise ValueError(
+            f"The photo has height and width {size}, but the label map {label_map.shape}: they must be equal."
+        )
+    unnamed = [value for value in np.unique(label_map).tolist() if value != ignore_index and value not in id2label]
+    if unnamed:
+        raise ValueError(
+            f"The label map holds {unnamed[:10]}, which id2label does not name: add these classes, or set ignore_index "
+            f"(now {ignore_index}) if they stand for no class."
+        )
+
+
+def tint(
+    image: Image.Image, label_map: np.ndarray, colors: Sequence[Color], opacity: float, ignore_index: int
+) -> Image.Image:
+    """A photo in the classes' colours, with boundaries; see [`draw_overlay`]."""
+    indices = _indices(label_map, len(colors), ignore_index)
+    table = np.array([*colors, (0, 0, 0)], dtype=np.uint8)
+    mask = np.full(len(colors) + 1, round(255 * opacity), dtype=np.uint8)
+    mask[len(colors)] = 0
+    picture = Image.composite(Image.fromarray(table[indices]), image.convert("RGB"), Image.fromarray(mask[indices]))
+    _draw_boundaries(picture, label_map)
+    return picture
+
+
+def class_shares(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
+    """Share of the picture, 0 to 1, of each class, (num_labels,)."""
+    pixels = np.bincount(_indices(label_map, num_labels, ignore_index).ravel(), minlength=num_labels)
+    return pixels[:num_labels] / label_map.size
+
+
+def by_size(shares: np.ndarray) -> list[int]:
+    """Ids of the classes that are there, the largest first."""
+    return [int(class_id) for class_id in np.argsort(-shares, kind="stable") if shares[class_id]]
+
+
+def place_right(picture: Image.Image, legend: Image.Image, top: int = 0) -> Image.Image:
+    """A picture with a legend to its right, from `top` on, neither covering the other."""
+    canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, top + legend.height)), "white")
+    canvas.paste(picture, (0, 0))
+    canvas.paste(legend, (picture.width, top))
+    return canvas
+
+
+def _indices(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
+    """Class ids, with `num_labels` where the label is ignored."""
+    return np.where(label_map == ignore_index, num_labels, label_map.astype(np.int32))
+
+
+def _draw_boundaries(picture: Image.Image, label_map: np.ndarray) -> None:
+    """White lines between classes, with dark rims: one of the two stands out from any photo."""
+    side = (picture.width * picture.height) ** 0.5
+    width = max(1, round(side / 500))
+    rim = max(width // 2, side >= _SMALLEST_WITH_RIMS)
+    boundaries = find_boundaries(label_map)
+    darkened = Image.fromarray(_thicken(boundaries, width + 2 * rim).astype(np.uint8) * round(255 * (1 - _RIM)))
+    picture.paste((0, 0, 0), mask=darkened)
+    picture.paste((255, 255, 255), mask=Image.fromarray(_thicken(boundaries, width)))
+
+
+def _thicken(mask: np.ndarray, width: int) -> np.ndarray:
+    """Lines of one pixel to lines of `width` pixels: every pixel in a square of that side around one of the mask."""
+    for axis in (0, 1):
+        mask = mask.swapaxes(0, axis)
+        mask = _spread(mask, width // 2) | _spread(mask[::-1], (width - 1) // 2)[::-1]
+        mask = mask.swapaxes(0, axis)
+    return mask
+
+
+def _spread(mask: np.ndarray, length: int) -> np.ndarray:
+    """The pixels of a mask and so many below each of them."""
+    mask, reached = mask.copy(), 0
+    while reached < length:
+        step = min(reached + 1, length - reached)
+        mask[step:] |= mask[:-step]
+        reached += step
+    return mask

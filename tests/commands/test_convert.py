@@ -1,0 +1,89 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""cgrseg convert as a user runs it, with files of both kinds."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+from typer.testing import CliRunner
+
+from cgrseg_hf import CGRSegForSemanticSegmentation
+from cgrseg_hf.commands.main import app
+from cgrseg_hf.conversion import to_official
+
+# The released code divides the loss by all pixels, so that is what a converted checkpoint has.
+SETTINGS = {"num_labels": 11, "loss_normalization": "all"}
+
+
+@pytest.fixture
+def model(tiny_config) -> CGRSegForSemanticSegmentation:
+    torch.manual_seed(0)
+    return CGRSegForSemanticSegmentation(tiny_config(**SETTINGS)).eval()
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    """A file as mmsegmentation writes it."""
+    file = tmp_path / "iter_80000.pth"
+    torch.save({"meta": {"epoch": 1}, "state_dict": to_official(model)}, file)
+    return file
+
+
+def convert(*arguments):
+    return CliRunner().invoke(app, ["convert", *map(str, arguments)])
+
+
+def test_a_checkpoint_becomes_a_model_with_the_names_of_a_data_set(model, checkpoint, tmp_path):
+    folder = tmp_path / "model"
+    result = convert(checkpoint, "-o", folder, "--dataset", "camvid")
+    assert result.exit_code == 0, result.output
+    assert str(folder) in result.output
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(folder)
+    assert loaded.config.id2label[0] == "sky"
+    assert loaded.config.label2id["sky"] == 0
+    assert AutoImageProcessor.from_pretrained(folder).num_labels == 11
+    pixel_values = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(loaded(pixel_values).logits, model(pixel_values).logits)
+
+
+def test_a_model_becomes_a_checkpoint(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    file = tmp_path / "out" / "model.pth"
+    assert convert(tmp_path / "model", "-o", file).exit_code == 0
+    stored = torch.load(file, weights_only=True)
+    expected = to_official(model)
+    assert stored["state_dict"].keys() == expected.keys()
+    assert all(torch.equal(stored["state_dict"][name], tensor) for name, tensor in expected.items())
+    assert len(stored["meta"]["CLASSES"]) == 11
+
+
+def test_names_from_a_file(checkpoint, tmp_path):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({str(index): f"thing {index}" for index in range(11)}))
+    assert convert(checkpoint, "-o", tmp_path / "model", "--class-names", names).exit_code == 0
+    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "model")
+    assert loaded.config.id2label[10] == "thing 10"
+
+
+def test_what_does_not_fit_is_said(model, checkpoint, tmp_path):
+    wrong = convert(checkpoint, "-o", tmp_path / "a", "--dataset", "ade20k")
+    assert "11 classes" in str(wrong.exception)
+    assert "150" in str(wrong.exception)
+    assert not (tmp_path / "a").exists()
+    assert "There is no checkpoint" in convert(tmp_path / "none.pth").output
+    model.save_pretrained(tmp_path / "model")
+    assert "must end with .pth" in convert(tmp_path / "model", "-o", tmp_path / "b").output
+    assert "--dataset: these are for checkpoint files" in convert(tmp_path / "model", "--dataset", "camvid").output
+
+
+def test_what_is_there_stays(checkpoint, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    refused = convert(checkpoint, "-o", folder, "--dataset", "camvid")
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.output
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    assert convert(checkpoint, "-o", folder, "--dataset", "camvid", "--overwrite").exit_code == 0

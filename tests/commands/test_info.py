@@ -1,0 +1,43 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""cgrseg info as a user runs it."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cgrseg_hf.commands.main import app
+from cgrseg_hf.inference.engines import ENGINE_NAMES
+
+
+def test_what_is_installed():
+    shown = CliRunner().invoke(app, ["info", "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
+    assert len(found["gpus"]) == torch.cuda.device_count()
+    assert list(found["engines"]) == [name for name in ENGINE_NAMES if name != "auto"]
+    assert found["engines"]["torch"] == {"missing": []}
+    assert (Path(found["shipped_model"]) / "model.safetensors").is_file()
+    assert "export" in found["extras"]
+    assert "test" not in found["extras"]
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else real(name))
+    shown = CliRunner().invoke(app, ["info"])
+    assert shown.exit_code == 0
+    (line,) = [line for line in shown.stdout.splitlines() if line.strip().startswith("openvino ")]
+    assert 'pip install "cgrseg_hf[export]"' in line
+
+
+@pytest.mark.long
+def test_engines_are_tried():
+    shown = CliRunner().invoke(app, ["info", "--check", "--json"])
+    engines = json.loads(shown.stdout[shown.stdout.index("{") :])["engines"]
+    assert all(engine["error"] is None for engine in engines.values() if not engine["missing"]), engines
+    assert shown.exit_code == 0
