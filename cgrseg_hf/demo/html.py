@@ -47,12 +47,10 @@ element.addEventListener("click", (event) => {
 def format_share(share: float) -> str:
     """A share from 0 to 1 in percent, never 0 or 100 for what is only close to it."""
     if 0 < share < 0.001:
-        text = "< 0.1 %"
-    elif 0.999 < share < 1:
-        text = "> 99.9 %"
-    else:
-        text = f"{100 * share:.1f} %"
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
+        return "<0.1%"
+    if 0.999 < share < 1:
+        return ">99.9%"
+    return f"{share:.1%}"
 
 
 def message(text: str, is_error: bool = False) -> str:
