@@ -12,6 +12,7 @@ from .benchmark import benchmark
 from .card import card
 from .check_data import check_data
 from .convert import convert
+from .demo import demo
 from .evaluate import evaluate
 from .export import export
 from .info import info
@@ -35,6 +36,7 @@ app.command(name="check-data")(check_data)
 app.command()(ablate)
 app.command()(benchmark)
 app.command()(export)
+app.command()(demo)
 app.command()(convert)
 app.command()(info)
 app.command()(card)

@@ -2,13 +2,14 @@
 """Parts of pictures and scores that are resized as a whole."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from ..post_processing_cgrseg import LOGITS_STRIDE
 
-# Scores that are held at once while their entropy is computed: 64 MB in float32.
+# Scores that are held at once while they become one value a pixel: 64 MB in float32.
 _SCORES_AT_ONCE = 2**24
 
 
@@ -71,11 +72,14 @@ def taps(region: slice, scale: float, length: int, antialias: bool) -> tuple[tor
     return positions.clamp(0, length - 1), weights.float()
 
 
-def pixel_entropy(
-    logits: torch.Tensor, image_size: tuple[int, int] | None, target_size: tuple[int, int]
+def scores_of_region(
+    logits: torch.Tensor,
+    image_size: tuple[int, int] | None,
+    target_size: tuple[int, int],
+    region: tuple[slice, slice],
 ) -> torch.Tensor:
     """
-    Entropy of the classes' probabilities at each pixel, with the scores of a few rows at a time.
+    Class scores of a part of an image, as if they had been resized to its size as a whole.
 
     Args:
         logits (`torch.Tensor` of shape `(num_labels, logits_height, logits_width)`):
@@ -84,25 +88,72 @@ def pixel_entropy(
             Height and width in pixels of the image in the input of CGRSeg, whose logits have a position for every 8×8
             pixels. `None` for logits of any stride that cover the image exactly.
         target_size (`tuple[int, int]`):
-            Height and width of the result.
+            Height and width of the whole result.
+        region (`tuple[slice, slice]`):
+            Rows and columns of it to compute.
+
+    Returns:
+        `torch.Tensor` of shape `(num_labels, rows, columns)`, float32.
+    """
+    if image_size is None:
+        image_size = tuple(LOGITS_STRIDE * length for length in logits.shape[1:])
+    rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
+    scores = logits[:, :rows, :columns].float()
+    for axis in (0, 1):
+        scale = LOGITS_STRIDE * target_size[axis] / image_size[axis]
+        positions, weights = (
+            part.to(logits.device) for part in taps(region[axis], scale, scores.shape[1 + axis], antialias=False)
+        )
+        shape = [1, -1, 1] if axis == 0 else [1, 1, -1]
+        scores = sum(
+            scores.index_select(1 + axis, positions[:, tap]) * weights[:, tap].reshape(shape) for tap in (0, 1)
+        )
+    return scores
+
+
+def map_strips(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    logits: torch.Tensor,
+    image_size: tuple[int, int] | None,
+    target_size: tuple[int, int],
+) -> torch.Tensor:
+    """
+    A value for each pixel from its class scores, with the scores of a few rows at a time.
+
+    Args:
+        function (`Callable`):
+            Takes scores `(num_labels, rows, width)` and gives values `(rows, width)`.
+        logits (`torch.Tensor`), image_size (`tuple[int, int]`, *optional*), target_size (`tuple[int, int]`):
+            See [`scores_of_region`].
+
+    Returns:
+        `torch.Tensor` of shape `target_size`, float32.
+    """
+    height, width = target_size
+    values = torch.empty(target_size, device=logits.device)
+    step = max(_SCORES_AT_ONCE // (len(logits) * width), 1)
+    for top in range(0, height, step):
+        strip = slice(top, min(top + step, height))
+        values[strip] = function(scores_of_region(logits, image_size, target_size, (strip, slice(0, width))))
+    return values
+
+
+def pixel_entropy(
+    logits: torch.Tensor, image_size: tuple[int, int] | None, target_size: tuple[int, int]
+) -> torch.Tensor:
+    """
+    Entropy of the classes' probabilities at each pixel.
+
+    Args:
+        logits (`torch.Tensor`), image_size (`tuple[int, int]`, *optional*), target_size (`tuple[int, int]`):
+            See [`scores_of_region`].
 
     Returns:
         `torch.Tensor` of shape `target_size`, float32: nats.
     """
-    (height, width), device = target_size, logits.device
-    if image_size is None:
-        image_size = tuple(LOGITS_STRIDE * length for length in logits.shape[1:])
-    scales = [LOGITS_STRIDE * target / length for target, length in zip(target_size, image_size)]
-    rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
-    logits = logits[:, :rows, :columns].float()
-    positions, weights = (part.to(device) for part in taps(slice(0, width), scales[1], columns, antialias=False))
-    entropy = torch.empty(target_size, device=device)
-    step = max(_SCORES_AT_ONCE // (len(logits) * width), 1)
-    for top in range(0, height, step):
-        strip = slice(top, min(top + step, height))
-        above_below, shares = (part.to(device) for part in taps(strip, scales[0], rows, antialias=False))
-        scores = sum(logits[:, above_below[:, tap]] * shares[:, tap, None] for tap in (0, 1))
-        scores = sum(scores[..., positions[:, tap]] * weights[:, tap] for tap in (0, 1))
+
+    def entropy(scores: torch.Tensor) -> torch.Tensor:
         log_probabilities = scores.log_softmax(dim=0)
-        entropy[strip] = -(log_probabilities.exp() * log_probabilities).sum(dim=0)
-    return entropy
+        return -(log_probabilities.exp() * log_probabilities).sum(dim=0)
+
+    return map_strips(entropy, logits, image_size, target_size)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..visualization import Color, class_colors, draw_overlay
 from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
 from .label_map_files import open_label_map, save_label_map
 from .picture_rows import TiffRows, read_reduced
+from .resampling import map_strips, scores_of_region
 
 if TYPE_CHECKING:
     import supervision
@@ -51,6 +53,11 @@ class Segmentation:
         entropy (`numpy.ndarray` of shape `(height, width)`, float32, *optional*):
             How undecided the model is at each pixel: entropy of the classes' probabilities in nats, from 0 to
             ln(num_labels).
+        logits (`torch.Tensor` of shape `(num_labels, logits_height, logits_width)`, float32, *optional*):
+            Class scores as the network gives them, at a fraction of the picture's size.
+        logits_image_size (`tuple[int, int]`, *optional*):
+            With `logits` of CGRSeg, height and width in pixels of the picture in the network's input; `None` if the
+            logits cover the picture exactly.
     """
 
     def __init__(
@@ -64,11 +71,15 @@ class Segmentation:
         read_photo: Callable[[int], Image.Image] | None = None,
         scores: np.ndarray | None = None,
         entropy: np.ndarray | None = None,
+        logits: torch.Tensor | None = None,
+        logits_image_size: tuple[int, int] | None = None,
     ):
         self.id2label = dict(id2label)
         self.source = source
         self.scores = scores
         self.entropy = entropy
+        self.logits = logits
+        self.logits_image_size = logits_image_size
         self.file = label_map if isinstance(label_map, Path) else None
         self._label_map = label_map
         self._size = size
@@ -118,6 +129,61 @@ class Segmentation:
     def colors(self) -> list[tuple[int, int, int]]:
         """Colours of the classes by id, (red, green, blue) in 0 to 255."""
         return class_colors(self.id2label)
+
+    def probabilities_at(self, row: int, column: int) -> np.ndarray:
+        """
+        Probability of each class at a pixel, from the logits.
+
+        Args:
+            row (`int`), column (`int`):
+                The pixel, from 0 at the top and at the left.
+
+        Returns:
+            `numpy.ndarray` of shape `(num_labels,)`, float32.
+
+        Raises:
+            ValueError: If the logits were not kept, or there is no such pixel.
+        """
+        height, width = self.size
+        if not (0 <= row < height and 0 <= column < width):
+            raise ValueError(
+                f"There is no pixel in row {row} and column {column}: rows go from 0 to {height - 1}, columns from 0 "
+                f"to {width - 1}."
+            )
+        region = (slice(row, row + 1), slice(column, column + 1))
+        scores = scores_of_region(self._kept_logits, self.logits_image_size, self.size, region)
+        return scores.softmax(dim=0)[:, 0, 0].cpu().numpy()
+
+    def probability_map(self, class_id: int, size: tuple[int, int] | None = None) -> np.ndarray:
+        """
+        Probability of one class at each pixel, from the logits.
+
+        Args:
+            class_id (`int`):
+                The class.
+            size (`tuple[int, int]`, *optional*):
+                Height and width of the result; by default the picture's own.
+
+        Returns:
+            `numpy.ndarray` of shape `(height, width)`, float32.
+
+        Raises:
+            ValueError: If the logits were not kept, or there is no such class.
+        """
+        if class_id not in self.id2label:
+            raise ValueError(f"There is no class {class_id}: classes go from 0 to {len(self.id2label) - 1}.")
+        return map_strips(
+            lambda scores: scores.softmax(dim=0)[class_id],
+            self._kept_logits,
+            self.logits_image_size,
+            self.size if size is None else size,
+        ).numpy(force=True)
+
+    @property
+    def _kept_logits(self) -> torch.Tensor:
+        if self.logits is None:
+            raise ValueError("The logits of this segmentation were not kept: segment with return_logits=True.")
+        return self.logits
 
     def overlay(
         self,

@@ -158,6 +158,7 @@ class Segmenter:
         on_error: OnError = "raise",
         return_scores: bool = False,
         return_entropy: bool = False,
+        return_logits: bool = False,
         tile: int | None = None,
         overlap: int | None = None,
         scale: float = 1.0,
@@ -182,6 +183,9 @@ class Segmenter:
                 Whether to add each pixel's class scores: `num_labels` times 4 bytes a pixel.
             return_entropy (`bool`, *optional*, defaults to `False`):
                 Whether to add the entropy of each pixel's class probabilities.
+            return_logits (`bool`, *optional*, defaults to `False`):
+                Whether to keep the network's logits, which take a fraction of the scores' memory:
+                [`~Segmentation.probabilities_at`] and [`~Segmentation.probability_map`] need them.
             tile (`int`, *optional*):
                 Run windows of so many pixels a side over each photo at its own resolution, and blend their logits
                 where they overlap. Memory is that of a row of windows, for files of any size if they are TIFF or
@@ -211,9 +215,9 @@ class Segmenter:
             raise ValueError(f"on_error={on_error!r}: use 'raise', 'skip' or a function of the photo and its error.")
         if tile is None:
             _refuse_given(overlap=overlap, output=output, scale=None if scale == 1 else scale)
-            segment = partial(self._segment_whole, batch_size, return_scores, return_entropy)
+            segment = partial(self._segment_whole, batch_size, return_scores, return_entropy, return_logits)
         else:
-            _refuse_given_with_tile(return_scores, return_entropy)
+            _refuse_given_with_tile(return_scores, return_entropy, return_logits)
             segment = partial(self._segment_in_windows, TileSettings(tile, overlap, scale), batch_size)
 
         if is_path(images) and not os.fspath(images):
@@ -240,11 +244,19 @@ class Segmenter:
         return list(segmentations) if is_list else segmentations
 
     def _segment_whole(
-        self, batch_size: int, return_scores: bool, return_entropy: bool, sources: Iterable[PictureSource]
+        self,
+        batch_size: int,
+        return_scores: bool,
+        return_entropy: bool,
+        return_logits: bool,
+        sources: Iterable[PictureSource],
     ) -> "Iterator[Segmentation | _Failure]":
         photos = self._read_ahead(self._open, self._prepare, sources, batch_size)
         for photo in self._run_in_groups(photos, batch_size):
-            yield photo if isinstance(photo, _Failure) else self._finish(photo, return_scores, return_entropy)
+            if isinstance(photo, _Failure):
+                yield photo
+            else:
+                yield self._finish(photo, return_scores, return_entropy, return_logits)
 
     def _read_ahead(
         self,
@@ -314,7 +326,7 @@ class Segmenter:
         for photo, of_photo in zip(group, logits):
             photo.logits, photo.pixel_values = of_photo, None
 
-    def _finish(self, photo: "_Photo", return_scores: bool, return_entropy: bool) -> Segmentation:
+    def _finish(self, photo: "_Photo", return_scores: bool, return_entropy: bool, return_logits: bool) -> Segmentation:
         target_size = photo.picture.size
         image_size = photo.image_size
         if image_size_of_input(photo.logits, photo.input_size) is None:
@@ -335,6 +347,8 @@ class Segmenter:
             read_photo=partial(self._read_photo, photo.source, photo.picture),
             scores=None if scores is None else scores.cpu().numpy(),
             entropy=entropy,
+            logits=photo.logits.to("cpu", torch.float32, copy=True) if return_logits else None,
+            logits_image_size=image_size,
         )
 
     def _read_photo(self, source: PictureSource, picture: Picture, step: int) -> Image.Image:
@@ -516,6 +530,6 @@ def _refuse_given(**arguments: Any) -> None:
             raise ValueError(f"{name}={value!r} is for windows: pass tile= too, such as tile=512.")
 
 
-def _refuse_given_with_tile(return_scores: bool, return_entropy: bool) -> None:
-    if return_scores or return_entropy:
-        raise ValueError("Scores and entropy are not kept for windows: leave out tile= to get them.")
+def _refuse_given_with_tile(return_scores: bool, return_entropy: bool, return_logits: bool) -> None:
+    if return_scores or return_entropy or return_logits:
+        raise ValueError("Scores, entropy and logits are not kept for windows: leave out tile= to get them.")

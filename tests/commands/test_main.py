@@ -23,7 +23,7 @@ def test_version_and_help():
     assert run("--version").stdout.strip() == __version__
     shown = run("--help")
     assert shown.returncode == 0
-    commands = "predict train evaluate check-data ablate benchmark export convert card push info"
+    commands = "predict train evaluate check-data ablate benchmark export convert card push info demo"
     for command in commands.split():
         assert command in shown.stdout
 

@@ -184,6 +184,27 @@ def test_scores_and_entropy(segmenter, make_photo):
     assert segmenter(photo).scores is None
 
 
+@pytest.mark.parametrize("size", [(100, 70), (61, 203)])
+def test_probabilities_from_kept_logits(segmenter, make_photo, size):
+    photo = make_photo(*size)
+    segmentation = segmenter(photo, return_scores=True, return_logits=True)
+    expected = torch.from_numpy(segmentation.scores).double().softmax(dim=0).numpy()
+    height, width = segmentation.size
+    for row, column in ((0, 0), (height - 1, width - 1), (height // 3, width // 2)):
+        probabilities = segmentation.probabilities_at(row, column)
+        np.testing.assert_allclose(probabilities, expected[:, row, column], atol=1e-4)
+        assert probabilities.argmax() == segmentation.label_map[row, column]
+    assert np.ptp(expected[3]) > 0.1
+    np.testing.assert_allclose(segmentation.probability_map(3), expected[3], atol=1e-4)
+    assert segmentation.probability_map(3, (20, 30)).shape == (20, 30)
+    with pytest.raises(ValueError, match=f"columns from 0 to {width - 1}"):
+        segmentation.probabilities_at(0, width)
+    with pytest.raises(ValueError, match="no class 5"):
+        segmentation.probability_map(5)
+    with pytest.raises(ValueError, match="return_logits=True"):
+        segmenter(photo).probabilities_at(0, 0)
+
+
 def test_more_than_256_classes(make_segmenter, make_photo):
     segmentation = make_segmenter(num_labels=300)(make_photo())
     assert segmentation.label_map.dtype == np.uint16

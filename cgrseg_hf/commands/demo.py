@@ -1,0 +1,57 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""`cgrseg demo`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from ..pretrained import DEFAULT_MODEL
+
+
+def demo(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder of a model or of an export, or a Hugging Face Hub id. May be repeated: visitors choose.",
+            show_default="shipped",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other computers in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
+    allow_any_model: Annotated[
+        bool,
+        typer.Option(
+            "--allow-any-model",
+            help="Let visitors name models of the Hub, of up to 2 GB each. They are fetched to this computer and stay "
+            "there: configuration and safetensors weights, never code.",
+        ),
+    ] = False,
+    engine: Annotated[
+        Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
+    ] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
+    ] = None,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Pixels that a photo may have; larger ones are not decoded.")
+    ] = 16_000_000,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds that a photo may take, once it is its turn.")
+    ] = 60.0,
+    queue_size: Annotated[int, typer.Option(min=1, help="Visitors that may wait; others are told to come again.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, help="Photos that are segmented at a time.")] = 1,
+) -> None:
+    """
+    Serve a web page that segments photos: classes, shares, heat maps, and the label map to download.
+
+    It listens to this computer only, unless --host says otherwise, and works without a connection.
+    """
+    from ..demo.server import import_gradio, listen, serve
+
+    import_gradio()  # what is missing or taken is said before time is spent on models
+    with listen(host, port) as listener:
+        from ..demo.models import ModelShelf
+        from ..demo.session import Limits
+
+        shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model)
+        serve(listener, shelf, Limits(max_pixels, time_limit, concurrency), queue_size, typer.echo)

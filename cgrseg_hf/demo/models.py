@@ -1,0 +1,264 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The models that visitors of the page choose from, and what their cards say of them."""
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one than Python's own before Python 3.11
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from huggingface_hub import HfApi, ModelCard, snapshot_download
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+from transformers.utils import logging
+
+from ..inference import Segmenter
+from .errors import DemoError
+
+logger = logging.get_logger(__name__)
+
+# Of a Hub model that a visitor names, only these are fetched: no code, and no pickle, which could hold some.
+_FETCHED = re.compile(r"README\.md|[\w.-]+\.(json|safetensors)")
+_NEEDED = ("config.json", "preprocessor_config.json")
+_LARGEST_DOWNLOAD = 2 * 2**30
+# Visitors' models in memory; another one takes the place of the one that was not used for longest.
+_KEPT = 2
+# Longest description, and how much of a card is looked at for it, in characters.
+_LONGEST_SUMMARY = 480
+_LONGEST_LEAD = 20_000
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """
+    What the page takes from a model's card, as plain text; empty where the card has it not.
+
+    Args:
+        title (`str`): Its title.
+        summary (`str`): Its first paragraphs, up to some length.
+        notice (`str`): What these set in bold at their beginning, such as "Research use only."
+        data_sets (`tuple[str, ...]`): Names of the data sets that the model was trained on.
+    """
+
+    title: str = ""
+    summary: str = ""
+    notice: str = ""
+    data_sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """
+    A model to choose.
+
+    Args:
+        name (`str`): What it is called on the page.
+        segmenter ([`Segmenter`]): The model.
+        card ([`CardFacts`]): What its card says.
+    """
+
+    name: str
+    segmenter: Segmenter
+    card: CardFacts = CardFacts()
+
+
+class ModelShelf:
+    """
+    The models of a page: those that it was started with, and where allowed any from the Hub.
+
+    A visitor can name a repository of the Hub only, never a folder of this computer. Its configuration and its
+    safetensors weights are fetched without this computer's token, and no code is.
+
+    Args:
+        names (`Sequence[str]`):
+            Folders or Hub ids, the first of which is chosen at the beginning. They are loaded at once.
+        engine (`str`, *optional*, defaults to `"auto"`), device (`str`, *optional*):
+            See [`make_engine`].
+        allow_any (`bool`, *optional*, defaults to `False`):
+            Whether visitors may name models of the Hub.
+
+    Raises:
+        ValueError: If a model cannot be loaded.
+        OSError: Likewise.
+    """
+
+    def __init__(self, names: Sequence[str], engine: str = "auto", device: str | None = None, allow_any: bool = False):
+        self.allow_any = allow_any
+        self._engine = engine
+        self._device = device
+        self._models: dict[str, DemoModel] = {}
+        for name in dict.fromkeys(names):
+            model = load_model(name, engine, device)
+            title, count = model.name, 1
+            while title in self._models:
+                count += 1
+                title = f"{model.name} ({count})"
+            self._models[title] = replace(model, name=title)
+        self._lock = threading.Lock()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="cgrseg-load")
+        self._of_visitors: OrderedDict[str, Future[DemoModel]] = OrderedDict()
+
+    @property
+    def choices(self) -> list[str]:
+        """Names of the models that the page was started with."""
+        return list(self._models)
+
+    def get(self, choice: str | None = None) -> DemoModel:
+        """
+        One of the models that the page was started with, by its name; by default the first.
+
+        Raises:
+            DemoError: If there is none of that name.
+        """
+        name = self.choices[0] if choice is None else choice
+        if name not in self._models:
+            raise DemoError(f"There is no model {name!r} here: choose one of the list.")
+        return self._models[name]
+
+    def get_from_hub(self, repo_id: str, seconds: float) -> DemoModel:
+        """
+        A model of the Hub.
+
+        Args:
+            repo_id (`str`): Its id, owner/name.
+            seconds (`float`): How long to wait for it; it goes on being fetched afterwards.
+
+        Raises:
+            DemoError: If this page does not allow it, there is no such model, or it does not fit or is not there yet.
+        """
+        if not self.allow_any:
+            raise DemoError("This page uses the models of its list only.")
+        repo_id = _check_repo_id(repo_id)
+        with self._lock:
+            if repo_id not in self._of_visitors:
+                self._of_visitors[repo_id] = self._loader.submit(self._fetch, repo_id)
+            self._of_visitors.move_to_end(repo_id)
+            while len(self._of_visitors) > _KEPT:
+                self._of_visitors.popitem(last=False)[1].cancel()
+            loading = self._of_visitors[repo_id]
+        try:
+            return loading.result(timeout=seconds)
+        except FutureTimeoutError:
+            raise DemoError(f"{repo_id} is still being fetched. Try again in a minute.") from None
+        except BaseException:
+            with self._lock:  # the next try asks the Hub again
+                if self._of_visitors.get(repo_id) is loading:
+                    del self._of_visitors[repo_id]
+            raise
+
+    def _fetch(self, repo_id: str) -> DemoModel:
+        try:
+            revision = HfApi(token=False).model_info(repo_id).sha  # what is looked at is what is fetched
+            folder = snapshot_download(
+                repo_id, revision=revision, allow_patterns=_list_files(repo_id, revision), token=False
+            )
+        except RepositoryNotFoundError:
+            raise DemoError(f"There is no public model {repo_id} on the Hugging Face Hub: check the id.") from None
+        except DemoError:
+            raise
+        except Exception as error:  # each of the clients that huggingface_hub has used has errors of its own
+            logger.warning("%s could not be fetched: %s", repo_id, error)
+            raise DemoError(
+                f"{repo_id} could not be fetched: the Hugging Face Hub did not answer as expected."
+            ) from error
+        try:
+            model = load_model(folder, self._engine, self._device)
+        except Exception as error:  # whatever is wrong with a stranger's files
+            logger.warning("%s could not be loaded: %s", repo_id, error)
+            reason = str(error).replace(folder, repo_id).strip().split("\n")[0]
+            raise DemoError(f"{repo_id} is no model that this page can use. {reason[:300]}") from error
+        return replace(model, name=repo_id)
+
+
+def load_model(name: str, engine: str = "auto", device: str | None = None) -> DemoModel:
+    """Load a folder or Hub id, with what its card says; called as its card does, or else as the folder or id."""
+    segmenter = Segmenter.from_pretrained(name, engine, device)
+    folder = Path(name)
+    if not folder.is_dir():
+        return DemoModel(name, segmenter)
+    card_file = folder / "README.md"
+    if not card_file.is_file():
+        return DemoModel(folder.resolve().name, segmenter)
+    card = read_card(card_file.read_text(encoding="utf-8", errors="replace"))
+    return DemoModel(card.title or folder.resolve().name, segmenter, card)
+
+
+def read_card(text: str) -> CardFacts:
+    """What a model's card in Markdown says, with or without metadata."""
+    try:
+        card = ModelCard(text, ignore_metadata_errors=True)
+    except Exception:  # its metadata are broken, in whichever way
+        content, data_sets = text, ()
+    else:
+        content, data_sets = card.text, _data_sets_of(card)
+    title = re.search(r"^# +(.+?)\s*$", content, re.MULTILINE)
+    lead = content[title.end() :] if title else content
+    lead = re.split(r"^#", lead[:_LONGEST_LEAD], maxsplit=1, flags=re.MULTILINE)[0]
+    lead = re.sub(r"<!--.*?-->", "", lead, flags=re.DOTALL)
+    paragraphs = [one.strip() for one in re.split(r"\n\s*\n", lead)]
+    bold = [found[1] for one in paragraphs if (found := re.match(r"\*\*(.+?)\*\*", one))]
+    return CardFacts(
+        _to_plain_text(title[1]) if title else "",
+        _shorten(" ".join(filter(None, map(_to_plain_text, paragraphs)))),
+        _shorten(" ".join(map(_to_plain_text, bold))),
+        data_sets,
+    )
+
+
+def _data_sets_of(card: ModelCard) -> tuple[str, ...]:
+    """The data sets in a card's metadata, called as its scores call them."""
+    ids = card.data.datasets or []
+    names = {result.dataset_type: result.dataset_name for result in card.data.eval_results or []}
+    return tuple(str(names.get(one) or one) for one in ([ids] if isinstance(ids, str) else ids))
+
+
+def _to_plain_text(markdown: str) -> str:
+    text = re.sub(r"<[^>]*>", "", markdown)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return " ".join(re.sub(r"\*\*|__|`", "", text).split())
+
+
+def _shorten(text: str) -> str:
+    """The first sentences of a text, as many as fit; or else its first words."""
+    if len(text) <= _LONGEST_SUMMARY:
+        return text
+    end = max(text.rfind(mark, 0, _LONGEST_SUMMARY) for mark in (". ", "! ", "? "))
+    return text[: end + 1] if end > 0 else f"{text[:_LONGEST_SUMMARY].rsplit(' ', 1)[0]} …"
+
+
+def _check_repo_id(text: str) -> str:
+    repo_id = (text or "").strip()
+    try:
+        validate_repo_id(repo_id)
+        is_id = "/" in repo_id
+    except HFValidationError:
+        is_id = False
+    if not is_id:
+        raise DemoError(f"{repo_id[:100]!r} is no id of a model on the Hugging Face Hub: write it as owner/name.")
+    return repo_id
+
+
+def _list_files(repo_id: str, revision: str) -> list[str]:
+    """What to fetch of a repository; one that has not what is needed, or too much of it, is refused."""
+    tree = HfApi(token=False).list_repo_tree(repo_id, revision=revision)
+    sizes = {one.path: one.size for one in tree if isinstance(one, RepoFile) and _FETCHED.fullmatch(one.path)}
+    missing = [name for name in _NEEDED if name not in sizes]
+    if not any(name.endswith(".safetensors") for name in sizes):
+        missing.append("model.safetensors")
+    if missing:
+        _refuse(repo_id, f"it has no {' and no '.join(missing)}, which a model for segmentation needs here")
+    total = sum(sizes.values())
+    if total > _LARGEST_DOWNLOAD:
+        _refuse(
+            repo_id, f"it takes {total / 2**30:.1f} GB, more than the {_LARGEST_DOWNLOAD / 2**30:.1f} GB allowed here"
+        )
+    return list(sizes)
+
+
+def _refuse(repo_id: str, reason: str) -> NoReturn:
+    raise DemoError(f"{repo_id} cannot be used: {reason}.")

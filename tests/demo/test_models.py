@@ -1,0 +1,146 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""The models to choose from: what their cards say, and what strangers may and may not name."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cgrseg_hf.demo import html
+from cgrseg_hf.demo.errors import DemoError
+from cgrseg_hf.demo.models import ModelShelf, load_model, read_card
+from cgrseg_hf.pretrained import DEFAULT_MODEL
+
+HUB_SERVER = Path(__file__).parents[1] / "hub_server.py"
+
+
+def test_the_shipped_models_card():
+    model = load_model(str(DEFAULT_MODEL), "torch")
+    assert model.name == "CGRSeg-T for street scenes"
+    assert model.card.data_sets == ("CamVid",)
+    assert model.card.notice == "Research use only."
+    shown = html.model_description(model)
+    assert "Trained on CamVid. It knows 11 classes (sky, building," in shown
+    assert "photos taken from a car" in shown
+
+
+@pytest.mark.parametrize(
+    ("card", "title", "summary", "data_sets"),
+    [
+        ("", "", "", ()),
+        ("Only words.", "", "Only words.", ()),
+        ("# Name\n\nFirst **bold** [link](http://x).\n\n## More\nhidden", "Name", "First bold link.", ()),
+        ("# <b>Name</b>\n<script>alert(1)</script> Words.", "Name", "alert(1) Words.", ()),
+        ("---\ndatasets: ade\n---\n# Name", "Name", "", ("ade",)),
+        ("---\ndatasets: [a, b]\n---\nWords.", "", "Words.", ("a", "b")),
+        ("---\ndatasets: [a\n---\n# Name", "Name", "", ()),
+        (f"# Name\n{'A sentence of some length. ' * 40}", "Name", ("A sentence of some length. " * 17).strip(), ()),
+    ],
+)
+def test_cards(card, title, summary, data_sets):
+    facts = read_card(card)
+    assert (facts.title, facts.summary, facts.data_sets) == (title, summary, data_sets)
+
+
+def test_models_without_a_card_are_called_as_their_folder(decided_folder, tmp_path):
+    other = shutil.copytree(decided_folder, tmp_path / "other" / decided_folder.name)
+    shelf = ModelShelf([str(decided_folder), str(other), str(decided_folder)], "torch")
+    assert shelf.choices == [decided_folder.name, f"{decided_folder.name} (2)"]
+    assert shelf.get() is shelf.get(decided_folder.name)
+    assert shelf.get(shelf.choices[1]).name == shelf.choices[1]
+
+
+def test_visitors_choose_from_the_list(decided_folder):
+    shelf = ModelShelf([str(decided_folder)], "torch")
+    for name in (str(decided_folder), "", "../secret"):
+        with pytest.raises(DemoError, match="choose one of the list"):
+            shelf.get(name)
+    with pytest.raises(DemoError, match="models of its list only"):
+        shelf.get_from_hub("user/model", 1)
+
+
+def test_wrong_models_are_refused_at_the_start(tmp_path):
+    with pytest.raises((ValueError, OSError), match="nowhere"):
+        ModelShelf([str(tmp_path / "nowhere")], "torch")
+
+
+def test_only_ids_of_the_hub_are_taken(decided_folder, tmp_path, monkeypatch):
+    shelf = ModelShelf([str(decided_folder)], "torch", allow_any=True)
+    for name in ("", "model", "/etc/passwd", "../user/model", "..", "user/../model", "a/b/c", "http://x/y", "~/model"):
+        with pytest.raises(DemoError, match="write it as owner/name"):
+            shelf.get_from_hub(name, 1)
+
+
+ASK_THE_HUB = """
+import json, sys
+from cgrseg_hf.demo import models
+from cgrseg_hf.demo.errors import DemoError
+from cgrseg_hf.demo.models import ModelShelf
+shelf = ModelShelf([sys.argv[1]], "torch", allow_any=True)
+answers = {}
+for repo_id in sys.argv[2:]:
+    models._LARGEST_DOWNLOAD = 1000 if repo_id == "user/large" else 2**31
+    try:
+        model = shelf.get_from_hub(repo_id, 60)
+        answers[repo_id] = [model.name, len(model.segmenter.id2label)]
+    except DemoError as error:
+        answers[repo_id] = str(error)
+print(json.dumps(answers))
+"""
+
+
+def test_models_of_the_hub(decided_folder, tmp_path):
+    def put(name: str, source: Path, *left_out: str, **files: str) -> None:
+        repo = tmp_path / "hub" / "user" / name
+        folder = shutil.copytree(source, repo / "commits" / "0000", ignore=shutil.ignore_patterns(*left_out))
+        (folder / "more").mkdir()
+        (folder / "more" / "model.safetensors").write_bytes(b"what is not counted is not fetched either")
+        for file, content in files.items():
+            (folder / file.replace("__", ".")).write_text(content)
+        (repo / "main").write_text("0000")
+
+    put("good", decided_folder, evil__py="raise SystemExit('this ran')")
+    put("large", decided_folder)
+    put("pickle", decided_folder, "*.safetensors", pytorch_model__bin="no weights")
+    put("broken", decided_folder, config__json="{no json")
+    put("foreign", decided_folder, config__json=json.dumps({"model_type": "unheard-of"}))
+    here = tmp_path / "here"
+    shutil.copytree(decided_folder, here / "user" / "local")  # a folder of this computer, not a model of the Hub
+
+    server = subprocess.Popen(
+        [sys.executable, HUB_SERVER, "--root", tmp_path / "hub"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": f"http://127.0.0.1:{int(server.stdout.readline())}",
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+        }
+        names = [f"user/{name}" for name in ("good", "large", "pickle", "broken", "foreign", "local", "missing")]
+        command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
+        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert answers["user/good"] == ["user/good", 5]
+    assert "0.0 GB allowed here" in answers["user/large"]
+    assert "no model.safetensors" in answers["user/pickle"]
+    for name in ("broken", "foreign"):
+        assert f"user/{name} is no model that this page can use" in answers[f"user/{name}"]
+        assert str(tmp_path) not in answers[f"user/{name}"]
+    for name in ("local", "missing"):
+        assert f"There is no public model user/{name}" in answers[f"user/{name}"]
+    fetched = {path.name for path in (tmp_path / "cache").rglob("models--user--good/snapshots/*/*")}
+    assert fetched == {"config.json", "model.safetensors", "preprocessor_config.json"}
