@@ -69,6 +69,7 @@ def export(
         calibration=calibration,
         max_calibration=max_calibration,
         overwrite=overwrite,
+        on_step=lambda text: typer.echo(f"{text} ...", err=True),
         **settings,
     )
     _describe(report)

@@ -5,19 +5,20 @@ import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
 from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..inference.pictures import open_picture, to_photo
+from ..post_processing_cgrseg import LOGITS_STRIDE
 from ..provenance import find_versions
 from .onnx_file import write_onnx
 from .openvino_file import write_openvino
@@ -62,6 +63,7 @@ def export_model(
     opset: int = DEFAULT_OPSET,
     image_processor: Any = None,
     overwrite: bool = False,
+    on_step: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """
     Export a model.
@@ -104,6 +106,8 @@ def export_model(
             (for other than three channels, with means and deviations of 0.5).
         overwrite (`bool`, *optional*, defaults to `False`):
             Whether to replace an earlier export in the same folder.
+        on_step (`Callable`, *optional*):
+            Called with a line of text on what comes next, each time it may take many seconds.
 
     Returns:
         [`ExportReport`]: where it is, and how it compares with the model.
@@ -114,6 +118,7 @@ def export_model(
         ImportError: If a package is missing.
     """
     settings = ExportSettings(format, precision, include_preprocessing, include_argmax, size, opset)
+    on_step = on_step or (lambda text: None)
     output = Path(output)
     _check_output(output, overwrite)
     photos = [] if calibration is None else _find_photos(calibration, max_calibration)
@@ -132,14 +137,18 @@ def export_model(
         folder = Path(temporary) / output.name
         folder.mkdir()
         pixels = (_prepare(_read_photo(photo), image_processor) for _, photo in photos)
+        quantising = f", and quantising it on {len(photos)} photos" if settings.precision == "int8" else ""
+        on_step(f"Converting the model to {settings.format}{quantising}: this can take a minute or more")
         _WRITERS[settings.format](parts, settings, folder / settings.file, pixels)
         model.config.save_pretrained(folder)
         image_processor.save_pretrained(folder)
         write_settings(folder, settings)
+        on_step("Comparing the file with the model in PyTorch")
         compared = [(name, _read_photo(photo)) for name, photo in photos[:_PHOTOS_COMPARED]]
         parity = compare(load_runtime(folder), model, image_processor, compared)
         parity.check()
-        write_settings(folder, settings, parity=_describe(parity), versions=_find_versions(settings))
+        graph = _describe_graph(model.config, image_processor, settings)
+        write_settings(folder, settings, **graph, parity=_describe(parity), versions=_find_versions(settings))
         if overwrite and output.exists():
             shutil.rmtree(output)
         folder.rename(output)
@@ -178,6 +187,40 @@ def _bring_to_size(image_processor: Any, size: tuple[int, int]) -> Any:
     image_processor.size = {"height": size[0], "width": size[1]}
     image_processor.do_pad = False
     return image_processor
+
+
+def _describe_graph(config: PreTrainedConfig, image_processor: Any, settings: ExportSettings) -> dict[str, Any]:
+    """For those who run the file by itself: what each number that goes in and comes out means."""
+    batch, height, width = (1, *settings.size) if settings.size else ("batch", "height", "width")
+    num_channels, num_labels = find_num_channels(config), config.num_labels
+    order = {"channels": "RGB"} if num_channels == 3 else {}
+    if settings.include_preprocessing:
+        takes = {"type": "uint8", "shape": [batch, height, width, num_channels], **order, "values": "0 to 255"}
+    else:
+        takes = {
+            "type": "float32",
+            "shape": [batch, num_channels, height, width],
+            **order,
+            "values": "(pixel * rescale_factor - mean) / std, pixels from 0 to 255, resized to size",
+            "rescale_factor": image_processor.rescale_factor,
+            "mean": list(image_processor.image_mean),
+            "std": list(image_processor.image_std),
+            "size": dict(image_processor.size),
+        }
+    if settings.include_argmax:
+        label_type = "uint8" if num_labels <= 256 else "int32"
+        gives = {"type": label_type, "shape": [batch, height, width], "values": "ids of classes"}
+    else:
+        stride = {"stride": LOGITS_STRIDE} if config.model_type == CGRSegConfig.model_type else {}
+        gives = {
+            "type": "float32",
+            "shape": [batch, num_labels, "rows", "columns"],
+            **stride,
+            "values": "scores of classes; for labels, resize them bilinearly (align_corners=False), by the stride to "
+            "the input's size or on to the picture's, and take the class with the largest",
+        }
+    classes = {str(class_id): name for class_id, name in sorted(config.id2label.items())}
+    return {"takes": takes, "gives": gives, "classes": classes}
 
 
 def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSettings) -> Parts:

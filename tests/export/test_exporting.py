@@ -73,10 +73,47 @@ def test_export_json(exported):
     assert "onnx" not in content["versions"]
 
 
+def test_export_json_is_enough_to_run_the_file(exported, decided_folder, photos):
+    """Someone with ONNX Runtime and that file alone gets the labels that the image processor gives."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = exported("onnx").folder
+    content = json.loads((folder / "export.json").read_text())
+    takes, gives = content["takes"], content["gives"]
+    session = onnxruntime.InferenceSession(folder / content["file"])
+    with Image.open(sorted(photos.glob("*.jpg"))[0]) as photo:
+        pixels = np.asarray(photo.convert(takes["channels"]).resize((160, 128)))
+    values = (pixels * takes["rescale_factor"] - takes["mean"]) / takes["std"]
+    (logits,) = session.run(
+        [content["output"]], {content["input"]: np.moveaxis(values, -1, 0)[None].astype(takes["type"])}
+    )
+    assert takes["shape"] == ["batch", 3, "height", "width"]
+    assert logits.dtype == gives["type"]
+    assert logits.shape[:2] == (1, gives["shape"][1])
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(logits), scale_factor=gives["stride"], mode="bilinear", align_corners=False
+    )
+    labels = resized[0].argmax(dim=0).numpy()
+
+    model = CGRSegForSemanticSegmentation.from_pretrained(decided_folder).eval()
+    image_processor = AutoImageProcessor.from_pretrained(decided_folder)
+    inputs = image_processor(pixels, do_resize=False, return_tensors="pt")
+    with torch.no_grad():
+        (expected,) = image_processor.post_process_semantic_segmentation(model(**inputs), [pixels.shape[:2]])
+    assert (labels == expected.numpy()).mean() > 0.999
+    assert content["classes"] == {str(class_id): name for class_id, name in model.config.id2label.items()}
+
+
 def test_export_json_of_pictures_and_label_maps(exported):
     report = exported("openvino", include_preprocessing=True, include_argmax=True)
     content = json.loads((report.folder / "export.json").read_text())
     assert (content["input"], content["output"]) == ("image", "labels")
+    assert content["takes"] == {
+        "type": "uint8",
+        "shape": ["batch", "height", "width", 3],
+        "channels": "RGB",
+        "values": "0 to 255",
+    }
+    assert (content["gives"]["type"], content["gives"]["shape"]) == ("uint8", ["batch", "height", "width"])
     assert content["parity"]["logit_difference"] is None
     assert content["parity"]["equal_labels"] > 0.999
     assert read_settings(report.folder) == report.settings
