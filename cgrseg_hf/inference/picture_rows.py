@@ -79,7 +79,10 @@ class NpyRows(PictureRows):
     def __init__(self, path: str | os.PathLike, num_channels: int = 3):
         self._path = path
         self._num_channels = num_channels
-        shape = np.load(path, mmap_mode="r").shape
+        try:
+            shape = np.load(path, mmap_mode="r").shape
+        except (ValueError, EOFError) as error:  # NumPy's words would advise to unpickle it
+            raise ValueError("it is no NumPy file of plain numbers, or is cut off") from error
         if len(shape) not in (2, 3):
             raise ValueError(f"an array of shape {shape} is no picture")
         rows = self._map()
@@ -177,7 +180,8 @@ class TiffRows(PictureRows):
             packed = self._file.filehandle.read(page.databytecounts[index])
             segment, _, _ = page.decode(packed, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
         except Exception as error:  # each way of packing has errors of its own
-            raise UnreadablePictureError(f"{self._name} cannot be read as a picture: {error}") from error
+            hint = '; pip install "cgrseg_hf[large]" brings it' if "imagecodecs" in str(error) else ""
+            raise UnreadablePictureError(f"{self._name} cannot be read as a picture: {error}{hint}") from error
         first, left = row * self._segment_height, column * self._segment_width
         begin, end = max(first, top), min(first + self._segment_height, top + len(band))
         part = segment[0, begin - first : end - first, : self.size[1] - left]
@@ -231,8 +235,8 @@ def _open_file(kind: type[PictureRows], path: str | os.PathLike, *arguments: Any
     except (UnreadablePictureError, ImportError):
         raise
     except Exception as error:  # what a broken file leads to depends on where it is broken
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UnreadablePictureError(f"{path} cannot be read as a picture: {reason}.") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnreadablePictureError(f"{path} cannot be read as a picture: {reason.rstrip('.')}.") from error
 
 
 def read_reduced(rows: PictureRows, step: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..visualization import Color, class_colors, draw_overlay
 from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
 from .label_map_files import open_label_map, save_label_map
 from .picture_rows import TiffRows, read_reduced
+from .pictures import PictureSource, open_picture, to_photo
 from .resampling import map_strips, scores_of_region
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Segmentation:
 
     def overlay(
         self,
-        photo: Image.Image | None = None,
+        photo: PictureSource | None = None,
         opacity: float = 0.55,
         max_side: int | None = None,
         colors: str | Sequence[Color] | None = None,
@@ -197,9 +198,9 @@ class Segmentation:
         Lay the classes' colours over the photo, with boundaries and a legend.
 
         Args:
-            photo (`PIL.Image.Image`, *optional*):
-                The photo to lay them over; by default the one that was segmented, which is read again if it was passed
-                as a path.
+            photo (`PictureSource`, *optional*):
+                The photo to lay them over, as the Segmenter takes it: a path, PIL image, array, ...; by default the one
+                that was segmented, which is read again if it was passed as a path.
             opacity (`float`, *optional*, defaults to 0.55):
                 How much of the colours, 0 to 1, covers the photo.
             max_side (`int`, *optional*):
@@ -224,8 +225,8 @@ class Segmentation:
             if self._read_photo is None:
                 raise ValueError("This segmentation does not know its photo: pass it to overlay().")
             photo = self._read_photo(step)
-        elif step > 1:
-            photo = Image.fromarray(np.asarray(photo.convert("RGB"))[::step, ::step])
+        else:
+            photo = to_photo(open_picture(photo), step)
         label_map = self._reduced_label_map(step)
         # Predictions have no ignored label, and 255 is a class where there are many.
         return draw_overlay(photo, label_map, self.id2label, opacity, -1, colors, legend)

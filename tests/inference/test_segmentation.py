@@ -295,7 +295,10 @@ def test_folders_are_made_and_impossible_overlays_refused(tmp_path):
     segmentation = Segmentation(np.zeros((4, 6), dtype=np.uint8), {0: "road"})
     for suffix in (".png", ".npy", ".json"):
         assert segmentation.save(tmp_path / suffix[1:] / f"map{suffix}").is_file()
-    photo = Image.new("RGB", (6, 4))
+    photo = Image.new("RGB", (6, 4), "red")
+    photo.save(tmp_path / "photo.png")
+    drawn = [segmentation.overlay(one) for one in (photo, tmp_path / "photo.png", np.asarray(photo))]
+    assert all(np.array_equal(np.asarray(one), np.asarray(drawn[0])) for one in drawn)
     for arguments, message in (({"opacity": 2}, "opacity=2"), ({"max_side": 0}, "max_side=0")):
         with pytest.raises(ValueError, match=message):
             segmentation.overlay(photo, **arguments)

@@ -187,7 +187,7 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
         ("turned.tif", "upright"),
         ("two.tif", "2 samples a pixel, and the model takes 3"),
         ("float.tif", "type float32"),
-        ("text.npy", "cannot be read"),
+        ("text.npy", "no NumPy file of plain numbers"),
         ("frames.npy", "no picture"),
         ("broken.tif", "cannot be read"),
     ):
