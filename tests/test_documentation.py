@@ -1,0 +1,351 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What README.md and the guides say: every block of code runs, and the site builds.
+
+A document's blocks run in order in a folder of their own, with what they need beside them: small data in the layouts
+that the document names, and a Hub on this computer with the files that it fetches. Trainings are cut to a few steps.
+"""
+
+import base64
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from hub_server import BRANCH, RepoStore
+from PIL import Image
+from safetensors.torch import save_file
+
+import cgrseg_hf.benchmark
+import cgrseg_hf.cluster
+import cgrseg_hf.conversion
+import cgrseg_hf.data
+import cgrseg_hf.evaluation
+import cgrseg_hf.export
+import cgrseg_hf.inference
+import cgrseg_hf.training
+from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation
+from cgrseg_hf.commands.main import app
+from cgrseg_hf.conversion import to_official
+from cgrseg_hf.inference import VideoWriter
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+DOCUMENTS = [README, *GUIDES]
+MOST_LINES_OF_README = 250
+
+# Blocks in these languages are no code that could fail.
+PROSE = ("", "bibtex", "text")
+# Lines of bash that do not run here, and why. What is checked instead, is in check_line.
+NOT_RUN = {
+    r"git clone .*": "the checkout takes the clone's place",
+    r"pip install .*": "installs from the network; its extras are looked up in pyproject.toml",
+    r"bash scripts/test\.sh.*": "runs these very tests",
+    r"accelerate launch .*": "needs several GPUs; tests/training starts several processes",
+    r"cgrseg predict s3://.*": "needs a bucket and a cluster; tests/cluster runs on a Ray cluster of this computer",
+}
+# Trainings and benchmarks go as in the document, but not as long.
+SHORTER = {
+    "train": "--max-steps 2 --batch-size 2 --crop-size 64 --num-workers 0 --trackers none --evaluation-limit 1",
+    "ablate": "--max-steps 2 --batch-size 2 --crop-size 64 --num-workers 0 --trackers none --evaluation-limit 1",
+    "evaluate": "--limit 1 --worst 1 --size 64",
+    "benchmark": "--rounds 1 --sizes 64",
+}
+# Blocks with one of these build on what earlier ones left, or take a while (a Segmenter that may choose its engine
+# makes an export first, the Trainer trains): they run with their whole document only.
+NOT_ALONE = ("runs/", '"exported', "mydata", "Segmenter.from_pretrained()")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code in a document."""
+
+    document: Path
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.document.name}:{self.line}"
+
+    @property
+    def lines(self) -> list[str]:
+        """Its commands, with what continues on the next line, without comments."""
+        joined = self.code.replace("\\\n", " ")
+        return [line for line in map(str.strip, joined.splitlines()) if line and not line.startswith("#")]
+
+
+def find_blocks(document: Path) -> list[Block]:
+    """All fenced blocks of a document, in order."""
+    blocks, start, language, code = [], None, "", []
+    for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), start=1):
+        fence = re.fullmatch(r"\s*(`{3,}|~{3,})\s*(.*?)\s*", line)
+        if fence is None:
+            code.append(line)
+        elif start is None:
+            start, language, code = number, fence[2], []
+        else:
+            blocks.append(Block(document, start, language, "\n".join(code) + "\n"))
+            start = None
+    assert start is None, f"{document}:{start}: the block does not end."
+    return blocks
+
+
+BLOCKS = [block for document in DOCUMENTS for block in find_blocks(document)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+COMMANDS = [(block, line) for block in BLOCKS if block.language == "bash" for line in block.lines]
+
+
+def reason_not_to_run(line: str) -> str | None:
+    """Why a line does not run here; None where it does."""
+    return next((reason for pattern, reason in NOT_RUN.items() if re.fullmatch(pattern, line)), None)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_language_is_known(block: Block) -> None:
+    assert block.language in ("python", "bash", "yaml", *PROSE), "say how such blocks are to be tested"
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_README
+
+
+@pytest.mark.parametrize(("block", "line"), COMMANDS, ids=lambda value: str(value).partition(" ")[0])
+def test_command_is_known(block: Block, line: str) -> None:
+    check_line(line)
+
+
+def check_line(line: str) -> None:
+    """Fail where a command, an option of it or an extra does not exist."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "cgrseg" or "-m cgrseg_hf" in line:
+        words = words[words.index("cgrseg" if words[0] == "cgrseg" else "cgrseg_hf") + 1 :]
+        group = typer.main.get_command(app)
+        assert words[0] in group.commands, f"cgrseg has no command {words[0]}"
+        command = group.commands[words[0]]
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        known |= {"-h", "--help"}
+        options = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
+        assert options <= known, f"cgrseg {words[0]} has no {', '.join(sorted(options - known))}"
+    elif words[:2] == ["pip", "install"]:
+        tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "optional-dependencies"
+        ]
+        named = {name for word in words for group in re.findall(r"\[(.*?)\]", word) for name in group.split(",")}
+        assert named <= extras.keys(), f"there are no extras {', '.join(sorted(named - extras.keys()))}"
+    elif words[0] == "bash":
+        assert (ROOT / words[1]).is_file()
+    else:
+        assert words[0] == "git", f"say how {words[0]} is to be tested"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Hub with files under the names of timm's ImageNet weights, whose values are random."""
+    timm = pytest.importorskip("timm")
+    folder = tmp_path_factory.mktemp("hub")
+    store = RepoStore(folder / "repos")
+    torch.manual_seed(0)
+    for size in ("s1", "s2"):
+        save_file(timm.create_model(f"efficientformerv2_{size}").state_dict(), folder / "model.safetensors")
+        content = base64.b64encode((folder / "model.safetensors").read_bytes()).decode()
+        file = {"key": "file", "value": {"path": "model.safetensors", "content": content}}
+        repo = f"timm/efficientformerv2_{size}.snap_dist_in1k"
+        store.create(repo)
+        store.commit(repo, BRANCH, [file])
+    command = [sys.executable, ROOT / "tests" / "hub_server.py", "--root", folder / "repos", "--port", "0"]
+    with (
+        (folder / "requests.log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as server,
+    ):
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.terminate()
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder for a document's blocks, and the environment in which they run."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run_python(self, block: Block) -> None:
+        """Run a block in a process of its own."""
+        script = self.folder / f"block_{block.line}.py"
+        script.write_text(block.code, encoding="utf-8")
+        self._run([sys.executable, script.name], block, "")
+
+    def run_line(self, block: Block, line: str) -> None:
+        """Run a line of bash, shortened where it would take long."""
+        name = line.split()[1] if line.startswith("cgrseg ") else ""
+        if name in SHORTER and "--resume" not in line.split():  # what is resumed goes on as it was
+            line = f"{line.partition(' #')[0]} {SHORTER[name]}"
+        self._run(["bash", "-euo", "pipefail", "-c", line], block, line)
+
+    def _run(self, command: list[str], block: Block, line: str) -> None:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block} {line}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+
+
+@pytest.fixture
+def workplace(hub: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A folder like a fresh clone, as far as blocks look at it, with what they take for granted."""
+    folder = tmp_path / "clone"
+    (folder / "tests" / "fixtures").mkdir(parents=True)
+    shutil.copytree(ROOT / "tests" / "fixtures" / "photos", folder / "tests" / "fixtures" / "photos")
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    make_data(folder)
+    make_photos(folder)
+
+    # The commands are those of this checkout, and its installation counts as done.
+    for binaries in (tmp_path / "bin", folder / ".venv" / "bin"):
+        binaries.mkdir(parents=True)
+        for name, arguments in {"python": "", "cgrseg": "-m cgrseg_hf"}.items():
+            (binaries / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+            (binaries / name).chmod(0o755)
+    for extras in ("train", "test,train"):
+        (folder / ".venv" / f"installed-{extras}").touch()
+    cache = tmp_path / "cache"
+    environment = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
+    environment |= {
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_ENDPOINT": hub,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(cache / "huggingface"),
+        "XDG_CACHE_HOME": str(cache),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return Workplace(folder, environment)
+
+
+def make_data(folder: Path) -> None:
+    """Data of one's own with three classes, and a set of the size of a thumb in the layout of ADE20K."""
+    (folder / "mydata").mkdir()
+    (folder / "mydata" / "id2label.json").write_text('{"0": "road", "1": "building", "2": "sky"}')
+    for split, count in {"train": 4, "validation": 2}.items():
+        for number in range(count):
+            make_pair(
+                folder / "mydata" / split / "images", folder / "mydata" / split / "annotations", number, (0, 1, 2)
+            )
+    ade20k = folder / "ADEChallengeData2016"
+    for split, letters in {"training": "train", "validation": "val"}.items():
+        for number in (1, 2, 3):
+            ids = tuple(range(151))
+            images, annotations = ade20k / "images" / split, ade20k / "annotations" / split
+            make_pair(images, annotations, number, ids, f"ADE_{letters}_{number:08}")
+
+
+def make_pair(images: Path, annotations: Path, number: int, ids: tuple[int, ...], name: str | None = None) -> None:
+    """A picture of noise and its label map, in whose stripes the ids lie."""
+    for parent in (images, annotations):
+        parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(number)
+    name = name or f"photo{number}"
+    height, width = 96, 160
+    Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(images / f"{name}.jpg")
+    stripes = np.resize(np.array(ids, dtype=np.uint8), width)
+    Image.fromarray(np.tile(np.sort(stripes), (height, 1))).save(annotations / f"{name}.png")
+
+
+def make_photos(folder: Path) -> None:
+    """What the guides call one's own: photos, a large picture, a video, and a checkpoint of the authors' code."""
+    photos = ROOT / "tests" / "fixtures" / "photos" / "images"
+    (folder / "photos").mkdir()
+    for photo in sorted(photos.glob("*.jpg"))[:3]:
+        shutil.copy(photo, folder / "photos")
+    photo = sorted(photos.glob("*.jpg"))[0]
+    shutil.copy(photo, folder / "photo.jpg")
+    pixels = np.asarray(Image.open(photo).convert("RGB"))
+    Image.fromarray(np.tile(pixels, (2, 2, 1))).save(folder / "map.tif")
+    if importlib.util.find_spec("av") is not None:
+        with VideoWriter(folder / "street.mp4", Fraction(25)) as video:
+            for shift in range(3):
+                video.write(np.roll(pixels, 8 * shift, axis=1))
+
+
+def make_checkpoint(file: Path) -> None:
+    """A checkpoint with the names and meta of the authors' code, whose values are random."""
+    torch.manual_seed(0)
+    model = CGRSegForSemanticSegmentation(CGRSegConfig.from_preset("t"))
+    torch.save({"meta": {"iter": 160_000}, "state_dict": to_official(model)}, file)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in PYTHON if block.document == README and not any(word in block.code for word in NOT_ALONE)],
+    ids=str,
+)
+def test_python_of_readme_runs(block: Block, workplace: Workplace) -> None:
+    workplace.run_python(block)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_document_runs(document: Path, workplace: Workplace) -> None:
+    make_checkpoint(workplace.folder / "iter_160000.pth")
+    for block in find_blocks(document):
+        if block.language == "python":
+            workplace.run_python(block)
+        elif block.language == "yaml":
+            # A recipe: the block names its file in the first line.
+            name = re.match(r"# (\S+\.yaml)", block.code)[1]
+            (workplace.folder / name).write_text(block.code, encoding="utf-8")
+        elif block.language == "bash":
+            for line in block.lines:
+                if reason_not_to_run(line) is None:
+                    workplace.run_line(block, line)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=str)
+def test_recipe_loads(block: Block, tmp_path: Path) -> None:
+    assert re.match(r"# \S+\.yaml\n", block.code), "name the recipe's file in a comment in its first line"
+    (tmp_path / "recipe.yaml").write_text(block.code, encoding="utf-8")
+    assert cgrseg_hf.training.load_recipe(tmp_path / "recipe.yaml") != cgrseg_hf.training.TrainingConfig()
+
+
+@pytest.mark.parametrize("pattern", NOT_RUN)
+def test_no_exception_is_left_over(pattern: str) -> None:
+    assert any(re.fullmatch(pattern, line) for _, line in COMMANDS), "no document has such a line"
+
+
+def test_api_pages_show_all_public_names() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+    packages = ("benchmark", "cluster", "conversion", "data", "evaluation", "export", "inference", "training")
+    public = {f"cgrseg_hf.{name}.{public}" for name in packages for public in getattr(cgrseg_hf, name).__all__}
+    public |= {f"cgrseg_hf.{name}" for name in cgrseg_hf.__all__ if not name.endswith("PreTrainedModel")}
+    assert public <= shown
+
+
+def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not installed: the extra docs has it")
+    pytest.importorskip("mkdocstrings_handlers.python", reason="mkdocstrings is not installed: the extra docs has it")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = {page.relative_to(tmp_path / "site"): page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    assert len(pages) > len(GUIDES) + len(list((ROOT / "docs" / "api").glob("*.md")))
+    for name, page in pages.items():
+        loaded = re.findall(r"<(?:script|img|iframe)\b[^>]*\bsrc=\"?(https?://[^\s\">]+)", page)
+        loaded += re.findall(r"<link\b[^>]*rel=\"?stylesheet\"?[^>]*href=\"?(https?://[^\s\">]+)", page)
+        assert not loaded, f"{name} loads {loaded}"
+        # A name in brackets that became no link.
+        assert not re.search(r"\[<code>[\w.]+</code>\]", page), name
+    assert 'href="#cgrseg_hf.inference.make_engine"' in pages[Path("api/inference/index.html")]
