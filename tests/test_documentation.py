@@ -32,8 +32,10 @@ import cgrseg_hf.conversion
 import cgrseg_hf.data
 import cgrseg_hf.evaluation
 import cgrseg_hf.export
+import cgrseg_hf.hub
 import cgrseg_hf.inference
 import cgrseg_hf.training
+import cgrseg_hf.visualization
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation
 from cgrseg_hf.commands.main import app
 from cgrseg_hf.conversion import to_official
@@ -55,12 +57,14 @@ NOT_RUN = {
     r"accelerate launch .*": "needs several GPUs; tests/training starts several processes",
     r"cgrseg predict s3://.*": "needs a bucket and a cluster; tests/cluster runs on a Ray cluster of this computer",
 }
-# Trainings and benchmarks go as in the document, but not as long.
+# Commands go as in the document, but not as long; a prediction without an export does not make one first.
 SHORTER = {
     "train": "--max-steps 2 --batch-size 2 --crop-size 64 --num-workers 0 --trackers none --evaluation-limit 1",
-    "ablate": "--max-steps 2 --batch-size 2 --crop-size 64 --num-workers 0 --trackers none --evaluation-limit 1",
+    "ablate": "--max-steps 2 --batch-size 2 --crop-size 64 --num-workers 0 --trackers none --evaluation-limit 1"
+    " --variants baseline,all",
     "evaluate": "--limit 1 --worst 1 --size 64",
     "benchmark": "--rounds 1 --sizes 64",
+    "predict": "--engine torch",
 }
 # Blocks with one of these build on what earlier ones left, or take a while (a Segmenter that may choose its engine
 # makes an export first, the Trainer trains): they run with their whole document only.
@@ -192,7 +196,8 @@ class Workplace:
     def run_line(self, block: Block, line: str) -> None:
         """Run a line of bash, shortened where it would take long."""
         name = line.split()[1] if line.startswith("cgrseg ") else ""
-        if name in SHORTER and "--resume" not in line.split():  # what is resumed goes on as it was
+        # What is resumed goes on as it was, and an export has its own engine.
+        if name in SHORTER and not {"--resume", "exported"} & set(line.split()):
             line = f"{line.partition(' #')[0]} {SHORTER[name]}"
         self._run(["bash", "-euo", "pipefail", "-c", line], block, line)
 
@@ -218,8 +223,7 @@ def workplace(hub: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
         for name, arguments in {"python": "", "cgrseg": "-m cgrseg_hf"}.items():
             (binaries / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
             (binaries / name).chmod(0o755)
-    for extras in ("train", "test,train"):
-        (folder / ".venv" / f"installed-{extras}").touch()
+    (folder / ".venv" / "installed-train").touch()
     cache = tmp_path / "cache"
     environment = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_TOKEN")}
     environment |= {
@@ -327,7 +331,8 @@ def test_no_exception_is_left_over(pattern: str) -> None:
 def test_api_pages_show_all_public_names() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
     shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
-    packages = ("benchmark", "cluster", "conversion", "data", "evaluation", "export", "inference", "training")
+    packages = ["benchmark", "cluster", "conversion", "data", "evaluation", "export", "hub", "inference", "training"]
+    packages.append("visualization")
     public = {f"cgrseg_hf.{name}.{public}" for name in packages for public in getattr(cgrseg_hf, name).__all__}
     public |= {f"cgrseg_hf.{name}" for name in cgrseg_hf.__all__ if not name.endswith("PreTrainedModel")}
     assert public <= shown
