@@ -193,7 +193,9 @@ def test_frozen_batch_norm_keeps_the_backbones_statistics(tiny_config):
     assert changed and not any(name.startswith("cgrseg.backbone") for name in changed)
 
 
-@pytest.mark.parametrize("variant", ["plain", "copied", "synchronized", "compiled"])
+@pytest.mark.parametrize(
+    "variant", ["plain", "copied", "synchronized", pytest.param("compiled", marks=pytest.mark.long)]
+)
 def test_activation_checkpointing_changes_nothing(tiny_config, variant: str):
     torch.manual_seed(0)
     plain = randomize(CGRSegForSemanticSegmentation(tiny_config(classifier_dropout_prob=0.0))).train()
@@ -251,6 +253,7 @@ def test_compiles_to_one_graph(model):
         torch.testing.assert_close(compiled(pixel_values).logits, model(pixel_values).logits, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_training_step_compiles_to_one_graph(model):
     model.train()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
@@ -269,7 +272,9 @@ class LogitsOnly(torch.nn.Module):
         return self.model(pixel_values).logits
 
 
-@pytest.mark.parametrize("example_size", [(544, 576), (512, 512), (300, 401)])
+@pytest.mark.parametrize(
+    "example_size", [(544, 576), *(pytest.param(size, marks=pytest.mark.long) for size in [(512, 512), (300, 401)])]
+)
 def test_exported_program_takes_other_sizes(model, example_size: tuple[int, int]):
     dynamic_shapes = {"pixel_values": {0: Dim("batch"), 2: Dim("height", min=65), 3: Dim("width", min=65)}}
     program = torch.export.export(

@@ -41,9 +41,9 @@ def test_importing_the_package_imports_nothing_heavy():
     [
         "import cgrseg_hf",
         "from transformers import AutoImageProcessor, AutoModel; import cgrseg_hf",
-        "from transformers import AutoConfig; import cgrseg_hf",
+        pytest.param("from transformers import AutoConfig; import cgrseg_hf", marks=pytest.mark.long),
         "from cgrseg_hf.modeling_efficientformerv2 import EfficientFormerV2Backbone",
-        "import cgrseg_hf, importlib; importlib.reload(cgrseg_hf)",
+        pytest.param("import cgrseg_hf, importlib; importlib.reload(cgrseg_hf)", marks=pytest.mark.long),
     ],
 )
 def test_auto_classes_know_the_model(first: str):

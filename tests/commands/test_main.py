@@ -75,8 +75,7 @@ def test_what_a_user_got_wrong_is_said_in_a_line(arguments, code, message):
 def test_the_demo_says_what_is_wrong_with_a_photo(tmp_path):
     script = Path(__file__).parents[2] / "scripts" / "demo.py"
     (tmp_path / "words.jpg").write_text("no picture")
-    for photo, message in (("nowhere.jpg", "no photo"), ("words.jpg", "cannot be read")):
-        command = [sys.executable, str(script), str(tmp_path / photo), "--output", str(tmp_path)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert ended.returncode == 2
-        assert message in ended.stderr and "Traceback" not in ended.stderr
+    command = [sys.executable, str(script), str(tmp_path / "words.jpg"), "--output", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert "cannot be read" in ended.stderr and "Traceback" not in ended.stderr

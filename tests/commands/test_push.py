@@ -186,6 +186,7 @@ def test_handler_says_what_is_wrong(used: dict, request_name: str, message: str)
     assert message in used["answers"][request_name]
 
 
+@pytest.mark.long
 def test_dry_run_needs_neither_token_nor_hub(workspace: Path, tmp_path: Path):
     nowhere = Hub("http://127.0.0.1:9", None)
     ended = push(nowhere, tmp_path, workspace, "--dry-run", HF_TOKEN="")

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_process import client_environment
+from hub_server import BRANCH
 
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.errors import DemoError
 from cgrseg_hf.demo.models import ModelShelf, load_model, read_card
 from cgrseg_hf.pretrained import DEFAULT_MODEL
-
-HUB_SERVER = Path(__file__).parents[1] / "hub_server.py"
 
 
 def test_the_shipped_models_card():
@@ -93,15 +93,15 @@ print(json.dumps(answers))
 """
 
 
-def test_models_of_the_hub(decided_folder, tmp_path):
+def test_models_of_the_hub(hub, decided_folder, tmp_path):
     def put(name: str, source: Path, *left_out: str, **files: str) -> None:
-        repo = tmp_path / "hub" / "user" / name
-        folder = shutil.copytree(source, repo / "commits" / "0000", ignore=shutil.ignore_patterns(*left_out))
+        hub.store.create(f"user/{name}")
+        folder = hub.store.folder(f"user/{name}", BRANCH)
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
         (folder / "more").mkdir()
         (folder / "more" / "model.safetensors").write_bytes(b"what is not counted is not fetched either")
         for file, content in files.items():
             (folder / file.replace("__", ".")).write_text(content)
-        (repo / "main").write_text("0000")
 
     put("good", decided_folder, evil__py="raise SystemExit('this ran')")
     put("large", decided_folder)
@@ -111,27 +111,11 @@ def test_models_of_the_hub(decided_folder, tmp_path):
     here = tmp_path / "here"
     shutil.copytree(decided_folder, here / "user" / "local")  # a folder of this computer, not a model of the Hub
 
-    server = subprocess.Popen(
-        [sys.executable, HUB_SERVER, "--root", tmp_path / "hub"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": f"http://127.0.0.1:{int(server.stdout.readline())}",
-            "HF_HOME": str(tmp_path / "cache"),
-            "HF_HUB_DISABLE_XET": "1",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
-        }
-        names = [f"user/{name}" for name in ("good", "large", "pickle", "broken", "foreign", "local", "missing")]
-        command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
-        done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
-    finally:
-        server.terminate()
-        server.wait()
-        server.stdout.close()
+    environment = client_environment(hub.endpoint, tmp_path)
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    names = [f"user/{name}" for name in ("good", "large", "pickle", "broken", "foreign", "local", "missing")]
+    command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers["user/good"] == ["user/good", 5]
@@ -142,5 +126,5 @@ def test_models_of_the_hub(decided_folder, tmp_path):
         assert str(tmp_path) not in answers[f"user/{name}"]
     for name in ("local", "missing"):
         assert f"There is no public model user/{name}" in answers[f"user/{name}"]
-    fetched = {path.name for path in (tmp_path / "cache").rglob("models--user--good/snapshots/*/*")}
+    fetched = {path.name for path in (tmp_path / "home").rglob("models--user--good/snapshots/*/*")}
     assert fetched == {"config.json", "model.safetensors", "preprocessor_config.json"}
