@@ -83,7 +83,10 @@ def load_source(name: str, num_labels: int | None = None) -> Source:
     """
     num_labels = num_labels or _NUM_LABELS
     if name in PRESETS:
-        model = CGRSegForSemanticSegmentation(CGRSegConfig.from_preset(name, num_labels=num_labels))
+        # The same weights every time, so that the exports which engines keep of them are found again.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = CGRSegForSemanticSegmentation(CGRSegConfig.from_preset(name, num_labels=num_labels))
         title = f"CGRSeg-{name.upper()}"
         return Source(title, CGRSegImageProcessor(), model.eval(), configuration=name)
     if name in _SEGFORMERS:

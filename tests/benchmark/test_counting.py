@@ -49,3 +49,11 @@ def test_counts_are_those_that_the_paper_reports(name):
     counted = count.everything if name.startswith("segformer") else count.convolutions
     # The authors count a little more of CGRSeg: its literal rendering, and each bias.
     assert counted / 1e9 == pytest.approx(multiply_adds, abs=0.1)
+
+
+def test_models_without_weights_are_the_same_every_time():
+    """Their exports are found again, and nobody else's random numbers change."""
+    state = torch.random.get_rng_state()
+    first, second = (load_source("xs").model.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(torch.random.get_rng_state(), state)
