@@ -2,6 +2,7 @@
 """Run an exported file: an array in, an array out."""
 
 import functools
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
@@ -22,6 +23,8 @@ from .settings import ExportSettings, read_settings
 _CALLS_TO_EARN_A_COPY = 3
 _CALLS_REMEMBERED = 8
 _KEPT_COPIES = 4
+# Attention biases grow with the square of the pixels: of 2,048×2,048 they would take gigabytes.
+_LARGEST_COPY = 1024 * 1024
 
 # What OpenVINO calls the types. Parts of an 8-bit graph that are not quantised are computed in bfloat16.
 _OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "bf16"}
@@ -81,7 +84,7 @@ class Runtime(ABC):
             ValueError: If the folder was exported for one size, and this is another.
         """
         if self.settings.size is not None:
-            size = inputs.shape[1:3] if self.settings.include_preprocessing else inputs.shape[2:]
+            size = self._size(inputs.shape)
             if (len(inputs), *size) != (1, *self.settings.size):
                 raise ValueError(
                     f"{self.folder} was exported for one input of {self.settings.size[0]}×{self.settings.size[1]} "
@@ -90,8 +93,12 @@ class Runtime(ABC):
         with self._lock:
             return self._choose(inputs.shape)(inputs)
 
+    def _size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of inputs of a shape."""
+        return shape[1:3] if self.settings.include_preprocessing else shape[2:]
+
     def _choose(self, shape: tuple[int, ...]) -> Call:
-        if self.settings.size is not None:
+        if self.settings.size is not None or math.prod(self._size(shape)) > _LARGEST_COPY:
             return self._general
         self._seen.append(shape)
         if shape not in self._copies and Counter(self._seen)[shape] >= _CALLS_TO_EARN_A_COPY:

@@ -251,6 +251,17 @@ def test_rare_shapes_get_no_copy(exported):
 
 
 @pytest.mark.long
+def test_large_shapes_get_no_copies(exported, monkeypatch):
+    """Their attention biases would fill the memory."""
+    monkeypatch.setattr(runtimes, "_LARGEST_COPY", 64 * 96)
+    run = load_runtime(exported("openvino").folder, num_threads=1)
+    large, small = torch.randn(1, 3, 96, 96).numpy(), torch.randn(1, 3, 64, 96).numpy()
+    for _ in range(runtimes._CALLS_TO_EARN_A_COPY):
+        run(large)
+        run(small)
+    assert list(run._copies) == [small.shape]
+
+
 def test_programs_of_torch_need_no_copies(runtime):
     run = runtime("torch")
     for _ in range(runtimes._CALLS_TO_EARN_A_COPY + 1):
