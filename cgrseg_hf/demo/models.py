@@ -23,7 +23,8 @@ from .errors import DemoError
 logger = logging.get_logger(__name__)
 
 # Of a Hub model that a visitor names, only these are fetched: no code, and no pickle, which could hold some.
-_FETCHED = re.compile(r"README\.md|[\w.-]+\.(json|safetensors)")
+# No other settings, such as an adapter's, which name further files.
+_FETCHED = re.compile(r"README\.md|(config|preprocessor_config)\.json|model[\w-]*\.safetensors(\.index\.json)?")
 _NEEDED = ("config.json", "preprocessor_config.json")
 _LARGEST_DOWNLOAD = 2 * 2**30
 # Visitors' models in memory; another one takes the place of the one that was not used for longest.

@@ -72,8 +72,10 @@ def read_picture(inputs: Any) -> Image.Image:
         raise ValueError(f"'inputs' is a {type(inputs).__name__}: send a picture as bytes or in base64.")
     try:
         picture = Image.open(io.BytesIO(inputs))
+        if picture.format == "EPS":  # decoding it would start Ghostscript
+            raise OSError("PostScript is a program and not pixels")
         picture.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise ValueError(f"The picture in 'inputs' cannot be read: {error}.") from error
     return picture
 

@@ -123,6 +123,10 @@ def _decode(source: str | os.PathLike | IO[bytes] | Image.Image, max_pixels: int
         if isinstance(source, Image.Image):
             return _load(source, source, max_pixels)
         with _open_within(source, max_pixels) as image:
+            if image.format == "EPS":  # decoding it would start Ghostscript
+                raise UnreadablePictureError(
+                    f"{name} is PostScript, a program and not pixels: convert it to PNG first."
+                )
             return _load(image, source, max_pixels)
     except UnreadablePictureError:
         raise

@@ -232,6 +232,15 @@ def test_broken_files(segmenter, make_photo, tmp_path, caplog):
     assert [name for name, _ in failures] == ["b.jpg", "c.jpg"]
 
 
+def test_postscript_is_never_run(segmenter, tmp_path, monkeypatch):
+    """Whatever it is called: decoding would hand a stranger's program to Ghostscript."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(UnreadablePictureError, match="is PostScript"):
+        segmenter(file)
+
+
 def test_broken_exif_is_no_broken_picture(segmenter, make_photo, tmp_path):
     make_photo().save(tmp_path / "a.png", exif=b"Exif\0\0no such thing")
     np.testing.assert_array_equal(segmenter(tmp_path / "a.png").label_map, segmenter(make_photo()).label_map)
