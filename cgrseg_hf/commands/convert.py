@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .data_options import ClassNamesOption, DatasetOption
+from .data_options import ClassNamesOption, DatasetOption, refuse_options
 
 _CHECKPOINT_SUFFIX = ".pth"
 
@@ -39,10 +39,8 @@ def convert(
         return
     if Path(source).suffix in (_CHECKPOINT_SUFFIX, ".pt", ".bin"):
         raise typer.BadParameter(f"There is no checkpoint {source}.")
-    if given := [
-        f"--{name}" for name, value in {"dataset": dataset, "class-names": class_names, "ema": ema}.items() if value
-    ]:
-        raise typer.BadParameter(f"{', '.join(given)}: these are for checkpoint files, and {source} is a model.")
+    of_checkpoints = {"dataset": dataset or None, "class-names": class_names or None, "ema": ema or None}
+    refuse_options(of_checkpoints, f": these are for checkpoint files, and {source} is a model.")
     target = output or Path("runs/convert") / f"{Path(source).resolve().name}{_CHECKPOINT_SUFFIX}"
     if target.suffix != _CHECKPOINT_SUFFIX:
         raise typer.BadParameter(f"--output {target}: the checkpoint's name must end with {_CHECKPOINT_SUFFIX}.")

@@ -1,8 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Options about data and photos that several commands have."""
+"""Options about data, photos and engines that several commands have."""
 
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +18,12 @@ ReduceLabelsOption = Annotated[
 ]
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the images, in tables.")]
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
+EngineOption = Annotated[
+    Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
+]
 
 
 ClassNamesOption = Annotated[
@@ -49,3 +56,9 @@ def override_size(size: Any, shorter_side: int) -> dict[str, int]:
     if "height" in lengths:
         return {"height": shorter_side, "width": shorter_side}
     return {**lengths, "shortest_edge": shorter_side}
+
+
+def refuse_options(options: Mapping[str, Any], reason: str) -> None:
+    """Refuse those options that are given, not None; the reason follows their names in the message."""
+    if given := [f"--{name}" for name, value in options.items() if value is not None]:
+        raise typer.BadParameter(f"{', '.join(given)}{reason}")

@@ -1,11 +1,12 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg demo`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from .data_options import DeviceOption, EngineOption
 
 
 def demo(
@@ -26,12 +27,8 @@ def demo(
             "there: configuration and safetensors weights, never code.",
         ),
     ] = False,
-    engine: Annotated[
-        Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
-    ] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
-    ] = None,
+    engine: EngineOption = "auto",
+    device: DeviceOption = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Pixels that a photo may have; larger ones are not decoded.")
     ] = 16_000_000,

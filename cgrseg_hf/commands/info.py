@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,15 +39,16 @@ def info(
 
 def _find() -> dict[str, Any]:
     import torch
-    from huggingface_hub import constants
 
+    from ..export.settings import EXPORT_FILE
     from ..inference.engines import ENGINE_PACKAGES
+    from ..inference.export_cache import exports_folder
     from ..optional import find_missing_packages
     from ..provenance import count_cores, find_git_commit, find_processor, find_versions
 
     extras = _find_extras()
     core = extras.pop(None)
-    exports = Path(constants.HF_HOME) / "cgrseg_hf" / "exports"
+    exports = exports_folder()
     files = [file for file in exports.rglob("*") if file.is_file()]
     return {
         "versions": find_versions(*core),
@@ -60,7 +60,7 @@ def _find() -> dict[str, Any]:
         "shipped_model": str(DEFAULT_MODEL),
         "kept_exports": {
             "folder": str(exports),
-            "number": len({file.parent for file in files if file.name == "export.json"}),
+            "number": len({file.parent for file in files if file.name == EXPORT_FILE}),
             "bytes": sum(file.stat().st_size for file in files),
         },
     }
@@ -79,13 +79,10 @@ def _find_extras() -> dict[str | None, list[str]]:
 
 def _find_missing(packages: list[str]) -> list[str]:
     """Those of the packages, by the names under which they are installed, that are not there."""
-    missing = []
-    for package in packages:
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(package)
-    return missing
+    from ..provenance import find_versions
+
+    installed = find_versions(*packages)
+    return [package for package in packages if package not in installed]
 
 
 def _try(engine: str) -> str | None:

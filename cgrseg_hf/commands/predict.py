@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..pretrained import DEFAULT_MODEL
-from .data_options import override_size
+from .data_options import DeviceOption, EngineOption, override_size, refuse_options
 
 if TYPE_CHECKING:
     from ..inference import Segmentation, Segmenter
@@ -29,12 +29,8 @@ def predict(
     model: Annotated[
         str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
     ] = str(DEFAULT_MODEL),
-    engine: Annotated[
-        Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
-    ] = "auto",
-    device: Annotated[
-        str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
-    ] = None,
+    engine: EngineOption = "auto",
+    device: DeviceOption = None,
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
         typer.Option(help="Type of the network's arithmetic.", show_default="float32, or the export's"),
@@ -76,15 +72,17 @@ def predict(
     --tile, the classes of a TIFF file come as a TIFF file. What cannot be read is reported, the rest is segmented, and
     the exit code is 1.
     """
+    of_windows = {"overlap": overlap, "scale": None if scale == 1 else scale}
     if cluster is not None:
-        one_machine = {"device": device, "size": size, "tile": tile, "overlap": overlap, "max-pixels": max_pixels}
-        changed = {"scale": None if scale == 1 else scale, "json": as_json or None}
-        _refuse_on_cluster(photos, one_machine | changed)
+        if len(photos) != 1:
+            raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
+        one_machine = {"device": device, "size": size, "tile": tile, "max-pixels": max_pixels, "json": as_json or None}
+        refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
         _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
         return
 
     if tile is None:
-        _refuse_without_tile(overlap=overlap, scale=None if scale == 1 else scale)
+        refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"--output {output} is a file: name a folder.")
 
@@ -139,18 +137,6 @@ def _report(failures: Sequence[object], result: str) -> None:
     typer.echo(result)
     if failures:
         raise typer.Exit(1)
-
-
-def _refuse_on_cluster(photos: list[str], one_machine: dict[str, Any]) -> None:
-    if len(photos) != 1:
-        raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
-    if given := [f"--{name}" for name, value in one_machine.items() if value is not None]:
-        raise typer.BadParameter(f"{', '.join(given)} cannot be used with --cluster.")
-
-
-def _refuse_without_tile(**options: Any) -> None:
-    if given := [f"--{name}" for name, value in options.items() if value is not None]:
-        raise typer.BadParameter(f"{', '.join(given)}: windows come with --tile, such as --tile 512.")
 
 
 def _predict_on_cluster(

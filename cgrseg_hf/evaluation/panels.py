@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..visualization import class_color, color_label_map, find_boundaries
-
-Color = tuple[int, int, int]
+from ..visualization import Color, class_color, color_label_map, find_boundaries
 
 _TILE = 480
 _GAP = 8

@@ -18,6 +18,11 @@ from ..provenance import find_versions
 logger = logging.get_logger(__name__)
 
 
+def exports_folder() -> Path:
+    """Where kept exports lie, each in a folder of its own."""
+    return Path(constants.HF_HOME) / "cgrseg_hf" / "exports"
+
+
 def find_or_make_export(model: PreTrainedModel, format: str, precision: str) -> Path:
     """
     The folder with a model in another format, exported if it is not there yet.
@@ -33,7 +38,7 @@ def find_or_make_export(model: PreTrainedModel, format: str, precision: str) -> 
     Returns:
         `Path`: the folder.
     """
-    exports = Path(constants.HF_HOME) / "cgrseg_hf" / "exports"
+    exports = exports_folder()
     folder = exports / f"{format}-{precision}-{_fingerprint(model)}"
     if is_export(folder):
         return folder

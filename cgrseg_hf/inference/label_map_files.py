@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..optional import import_optional
-
-Color = tuple[int, int, int]
+from ..visualization.colors import Color
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _TIFF_TILE = 256
