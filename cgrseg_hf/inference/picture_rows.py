@@ -13,6 +13,7 @@ import torch
 from ..image_processing_cgrseg import pil_to_array
 from ..optional import import_optional
 from .pictures import (
+    TIFF_SUFFIXES,
     PictureSource,
     UnreadablePictureError,
     describe_source,
@@ -22,8 +23,6 @@ from .pictures import (
     to_plain_values,
     to_rows,
 )
-
-_TIFF_SUFFIXES = (".tif", ".tiff")
 
 # A TIFF whose parts unpack to more bytes than this cannot be read in little memory.
 _LARGEST_SEGMENT = 2**28
@@ -206,7 +205,7 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     """
     limit = max_pixels or 2**62
     suffix = Path(source).suffix.lower() if is_path(source) else ""
-    if suffix in _TIFF_SUFFIXES:
+    if suffix in TIFF_SUFFIXES:
         rows = _open_file(TiffRows, source, num_channels)
     elif suffix == ".npy":
         rows = _open_file(NpyRows, source, num_channels)

@@ -18,6 +18,8 @@ from ..image_processing_cgrseg import pil_to_array, to_eight_bits, turn_as_seen
 # A path, an open file, a PIL image, or an array or tensor (height, width, channels) or (channels, height, width).
 PictureSource = str | os.PathLike | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
 
+TIFF_SUFFIXES = (".tif", ".tiff")
+
 _limit_lock = threading.Lock()
 
 

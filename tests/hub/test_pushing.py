@@ -74,6 +74,9 @@ def test_what_goes_along_has_to_belong(folder: Path, exported, photos: Path, tmp
     photo = photos / "000000015517.jpg"
     with pytest.raises(ValueError, match="picture_credit"):
         push_folder(folder, "user/model", pictures=[photo], dry_run=True)
+    twins = [photo, shutil.copy(photo, tmp_path / f"{photo.stem}-classes.jpg")]
+    with pytest.raises(ValueError, match="rename"):
+        push_folder(folder, "user/model", pictures=twins, picture_credit="Mine.", dry_run=True)
     with pytest.raises(ValueError, match="cgrseg export"):
         push_folder(folder, "user/model", exports=[folder], dry_run=True)
     with pytest.raises(ValueError, match="rename"):
