@@ -197,9 +197,11 @@ def test_probabilities_from_kept_logits(segmenter, make_photo, size):
     assert np.ptp(expected[3]) > 0.1
     np.testing.assert_allclose(segmentation.probability_map(3), expected[3], atol=1e-4)
     assert segmentation.probability_map(3, (20, 30)).shape == (20, 30)
+    np.testing.assert_array_equal(segmentation.probability_map("LABEL_3"), segmentation.probability_map(3))
+    assert segmentation.heat_map("LABEL_3").width > segmentation.heat_map(3, max_side=20).width > 20
     with pytest.raises(ValueError, match=f"columns from 0 to {width - 1}"):
         segmentation.probabilities_at(0, width)
-    with pytest.raises(ValueError, match="no class 5"):
+    with pytest.raises(ValueError, match="No class is named 5"):
         segmentation.probability_map(5)
     with pytest.raises(ValueError, match="return_logits=True"):
         segmenter(photo).probabilities_at(0, 0)
