@@ -4,8 +4,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """
@@ -14,6 +12,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it is no YAML, or holds something else.
     """
+    import yaml  # here, since commands that read no YAML start sooner without
+
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
@@ -138,7 +139,8 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = Path(temporary) / output.name
         folder.mkdir()
-        pixels = (_prepare(_read_photo(photo), image_processor) for photo in photos)
+        shown = tqdm(photos, desc="Calibrating", unit="photo", leave=False, disable=None)
+        pixels = (_prepare(_read_photo(photo), image_processor) for photo in shown)
         quantising = f", and quantising it on {len(photos)} photos" if settings.precision == "int8" else ""
         on_step(f"Converting the model to {settings.format}{quantising}: this can take a minute or more")
         _WRITERS[settings.format](parts, settings, folder / settings.file, pixels)
