@@ -50,5 +50,5 @@ def demo(
         from ..demo.models import ModelShelf
         from ..demo.session import Limits
 
-        shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model)
+        shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model, max_pixels)
         serve(listener, shelf, Limits(max_pixels, time_limit, concurrency), queue_size, typer.echo)

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The models that visitors of the page choose from, and what their cards say of them."""
 
+import functools
 import re
 import threading
 from collections import OrderedDict
@@ -82,19 +83,27 @@ class ModelShelf:
             See [`make_engine`].
         allow_any (`bool`, *optional*, defaults to `False`):
             Whether visitors may name models of the Hub.
+        max_pixels (`int`, *optional*):
+            Pixels that a photo may have, see [`Segmenter`].
 
     Raises:
         ValueError: If a model cannot be loaded.
         OSError: Likewise.
     """
 
-    def __init__(self, names: Sequence[str], engine: str = "auto", device: str | None = None, allow_any: bool = False):
+    def __init__(
+        self,
+        names: Sequence[str],
+        engine: str = "auto",
+        device: str | None = None,
+        allow_any: bool = False,
+        max_pixels: int | None = None,
+    ):
         self.allow_any = allow_any
-        self._engine = engine
-        self._device = device
+        self._load = functools.partial(load_model, engine=engine, device=device, max_pixels=max_pixels)
         self._models: dict[str, DemoModel] = {}
         for name in dict.fromkeys(names):
-            model = load_model(name, engine, device)
+            model = self._load(name)
             title, count = model.name, 1
             while title in self._models:
                 count += 1
@@ -168,7 +177,7 @@ class ModelShelf:
                 f"{repo_id} could not be fetched: the Hugging Face Hub did not answer as expected."
             ) from error
         try:
-            model = load_model(folder, self._engine, self._device)
+            model = self._load(folder)
         except Exception as error:  # whatever is wrong with a stranger's files
             logger.warning("%s could not be loaded: %s", repo_id, error)
             reason = str(error).replace(folder, repo_id).strip().split("\n")[0]
@@ -176,9 +185,9 @@ class ModelShelf:
         return replace(model, name=repo_id)
 
 
-def load_model(name: str, engine: str = "auto", device: str | None = None) -> DemoModel:
+def load_model(name: str, engine: str = "auto", device: str | None = None, max_pixels: int | None = None) -> DemoModel:
     """Load a folder or Hub id, with what its card says; called as its card does, or else as the folder or id."""
-    segmenter = Segmenter.from_pretrained(name, engine, device)
+    segmenter = Segmenter.from_pretrained(name, engine, device, max_pixels=max_pixels)
     folder = Path(name)
     if not folder.is_dir():
         return DemoModel(name, segmenter)

@@ -9,17 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from ..inference import Segmentation, UnreadablePictureError
-from ..inference.pictures import Picture, open_picture, to_photo
+from ..inference.pictures import Picture, TooManyPixelsError, open_picture, to_photo
 from ..visualization import draw_heat_map, draw_overlay
 from .errors import DemoError
 from .models import DemoModel
-
-# Formats that cameras and browsers write. Pillow knows others, some of which start programs to read a file.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FORMATS_IN_WORDS = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 # Longer side in pixels of the pictures on the page, at most.
 _LARGEST_VIEW = 1280
@@ -129,29 +125,27 @@ def open_photo(path: Path, max_pixels: int) -> Picture:
         [`Picture`]: the photo, turned as a person sees it.
 
     Raises:
-        DemoError: If its format is none of the usual ones, or it has too many pixels.
-        UnreadablePictureError: If it is broken.
+        DemoError: If it is not there any more, or has too many pixels.
+        UnreadablePictureError: If it is no picture, or broken.
     """
-    too_large = f"this page takes up to {max_pixels:,} pixels. Make it smaller and try again."
     try:
-        Image.init()  # registers the formats; old releases of Pillow have no AVIF
-        formats = [name for name in _FORMATS if name in Image.OPEN]
-        image = Image.open(io.BytesIO(path.read_bytes()), formats=formats)
-    except Image.DecompressionBombError:
-        raise DemoError(f"{path.name} is too large: {too_large}") from None
-    except UnidentifiedImageError:
-        raise DemoError(f"{path.name} cannot be read: it is no {_FORMATS_IN_WORDS} file, or a broken one.") from None
+        file = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise DemoError(f"The photo is not here any more: choose it again. ({error.strerror})") from error
-    except Exception as error:  # each of Pillow's formats has errors of its own for broken files
-        raise DemoError(f"{path.name} cannot be read: it is broken. ({error})") from error
-    if image.width * image.height > max_pixels:
+    file.name = path.name  # what errors call it, here and later
+    try:
+        picture = open_picture(file, max_pixels)
+    except TooManyPixelsError as error:
+        count = ""
+        if error.size is not None:
+            height, width = error.size
+            count = f"it has {width:,} × {height:,} = {height * width:,} pixels, and "
         raise DemoError(
-            f"{path.name} is too large: it has {image.width:,} × {image.height:,} = {image.width * image.height:,} "
-            f"pixels, and {too_large}"
-        )
-    image.filename = path.name  # what errors call it
-    return open_picture(image, max_pixels)
+            f"{path.name} is too large: {count}this page takes up to {max_pixels:,} pixels. Make it smaller and try "
+            "again."
+        ) from None
+    picture.pixels.filename = path.name
+    return picture
 
 
 class SegmentedPhoto:

@@ -118,7 +118,7 @@ def test_photos_that_are_refused(model, make_desk, save_photo, tmp_path):
     desk = make_desk(max_pixels=20_000)
     whole = save_photo("whole.jpg").read_bytes()
     files = {
-        "words.jpg": (b"no picture", "words.jpg cannot be read: it is no JPEG, PNG"),
+        "words.jpg": (b"no picture", "words.jpg cannot be read as a picture: it is no JPEG, PNG"),
         "empty.png": (b"", "empty.png cannot be read"),
         "half.jpg": (whole[: len(whole) // 2], "half.jpg cannot be read as a picture"),
         "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is no JPEG, PNG"),
@@ -135,6 +135,20 @@ def test_photos_that_are_refused(model, make_desk, save_photo, tmp_path):
         desk.segment(tmp_path / "gone.png", model)
     assert model.segmenter.engine.num_calls == 0
     assert desk.segment(save_photo(width=200, height=100), model).size == (100, 200)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_pages_own_limit_counts(decided_folder, make_desk, save_photo, monkeypatch):
+    """Pillow's guard says neither yes nor no where the page says something else, and warns of nothing."""
+    photo = save_photo()  # of 10,527 pixels
+    for guard in (5_000, 6_000, 11_000):  # an error of Pillow's, a warning, nothing
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", guard)
+        large = load_model(str(decided_folder), "torch", max_pixels=20_000)
+        assert make_desk(max_pixels=20_000).segment(photo, large).size == (87, 121)
+        small = load_model(str(decided_folder), "torch", max_pixels=2_000)
+        with pytest.raises(DemoError, match=r"street\.png is too large: .*this page takes up to 2,000 pixels"):
+            make_desk(max_pixels=2_000).segment(photo, small)
+        assert guard == Image.MAX_IMAGE_PIXELS
 
 
 def test_the_time_limit(model, make_desk, save_photo):
