@@ -184,12 +184,10 @@ def test_names_are_escaped():
         assert "<img" not in piece
 
 
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(0, "0.0%"), (0.0001, "<0.1%"), (0.1234, "12.3%"), (0.9999, ">99.9%"), (1, "100.0%")],
-)
-def test_shares_in_words(share, text):
-    assert html.format_share(share) == text
+def test_shares_are_escaped():
+    assert "&lt;0.1%</td>" in html.class_table([ClassArea(0, "tree", (1, 2, 3), 0.0001)])
+    answer = html.pixel_answer(PixelAnswer(1, 2, 0, "tree", 0.9999, ("sky", 0.0001)), (1, 2, 3))
+    assert "&gt;99.9%." in answer and "Next: sky, &lt;0.1%." in answer
 
 
 def test_example_photos_name_their_sources(model, make_desk):
