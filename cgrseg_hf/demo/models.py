@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from huggingface_hub import HfApi, ModelCard, snapshot_download
+import yaml
+from huggingface_hub import HfApi, ModelCardData, snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
@@ -30,9 +31,10 @@ _NEEDED = ("config.json", "preprocessor_config.json")
 _LARGEST_DOWNLOAD = 2 * 2**30
 # Visitors' models in memory; another one takes the place of the one that was not used for longest.
 _KEPT = 2
-# Longest description, and how much of a card is looked at for it, in characters.
+# How much of a card is read, in bytes; longest title and description, in characters.
+_LONGEST_CARD = 2**16
+_LONGEST_TITLE = 200
 _LONGEST_SUMMARY = 480
-_LONGEST_LEAD = 20_000
 
 
 @dataclass(frozen=True)
@@ -194,42 +196,60 @@ def load_model(name: str, engine: str = "auto", device: str | None = None, max_p
     card_file = folder / "README.md"
     if not card_file.is_file():
         return DemoModel(folder.resolve().name, segmenter)
-    card = read_card(card_file.read_text(encoding="utf-8", errors="replace"))
+    with card_file.open("rb") as file:
+        card = read_card(file.read(_LONGEST_CARD).decode("utf-8", errors="replace"))
     return DemoModel(card.title or folder.resolve().name, segmenter, card)
 
 
 def read_card(text: str) -> CardFacts:
-    """What a model's card in Markdown says, with or without metadata."""
-    try:
-        card = ModelCard(text, ignore_metadata_errors=True)
-    except Exception:  # its metadata are broken, in whichever way
-        content, data_sets = text, ()
-    else:
-        content, data_sets = card.text, _data_sets_of(card)
-    title = re.search(r"^# +(.+?)\s*$", content, re.MULTILINE)
+    """
+    What a model's card in Markdown says, with or without metadata.
+
+    Strangers write cards: each step here takes time in proportion to the text's length, whatever the text.
+    """
+    metadata, content = _split_card(text)
+    title = re.search(r"^# +(\S.*)$", content, re.MULTILINE)
     lead = content[title.end() :] if title else content
-    lead = re.split(r"^#", lead[:_LONGEST_LEAD], maxsplit=1, flags=re.MULTILINE)[0]
-    lead = re.sub(r"<!--.*?-->", "", lead, flags=re.DOTALL)
+    lead = _without_comments(re.split(r"^#", lead, maxsplit=1, flags=re.MULTILINE)[0])
     paragraphs = [one.strip() for one in re.split(r"\n\s*\n", lead)]
     bold = [found[1] for one in paragraphs if (found := re.match(r"\*\*(.+?)\*\*", one))]
     return CardFacts(
-        _to_plain_text(title[1]) if title else "",
+        _to_plain_text(title[1])[:_LONGEST_TITLE] if title else "",
         _shorten(" ".join(filter(None, map(_to_plain_text, paragraphs)))),
         _shorten(" ".join(map(_to_plain_text, bold))),
-        data_sets,
+        _data_sets_of(metadata),
     )
 
 
-def _data_sets_of(card: ModelCard) -> tuple[str, ...]:
+def _split_card(text: str) -> tuple[str, str]:
+    """A card's metadata, in YAML, and its content."""
+    lines = text.lstrip().splitlines()
+    if lines and lines[0].rstrip() == "---" and "---" in lines[1:]:
+        end = lines.index("---", 1)
+        return "\n".join(lines[1:end]), "\n".join(lines[end + 1 :])
+    return "", text
+
+
+def _data_sets_of(metadata: str) -> tuple[str, ...]:
     """The data sets in a card's metadata, called as its scores call them."""
-    ids = card.data.datasets or []
-    names = {result.dataset_type: result.dataset_name for result in card.data.eval_results or []}
-    return tuple(str(names.get(one) or one) for one in ([ids] if isinstance(ids, str) else ids))
+    try:
+        data = ModelCardData(**(yaml.safe_load(metadata) or {}), ignore_metadata_errors=True)
+        names = {result.dataset_type: result.dataset_name for result in data.eval_results or []}
+        ids = [data.datasets] if isinstance(data.datasets, str) else data.datasets or []
+        return tuple(_to_plain_text(names.get(one) or one)[:_LONGEST_TITLE] for one in ids)
+    except Exception:  # they are broken, in whichever way
+        return ()
+
+
+def _without_comments(markdown: str) -> str:
+    """Markdown without HTML comments; one that is not closed lasts to the end."""
+    first, *others = markdown.split("<!--")
+    return "".join((first, *(one.partition("-->")[2] for one in others)))
 
 
 def _to_plain_text(markdown: str) -> str:
-    text = re.sub(r"<[^>]*>", "", markdown)
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"<[^<>]*>", "", markdown)
+    text = re.sub(r"!?\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     return " ".join(re.sub(r"\*\*|__|`", "", text).split())
 
 

@@ -38,12 +38,46 @@ def test_the_shipped_models_card():
         ("---\ndatasets: ade\n---\n# Name", "Name", "", ("ade",)),
         ("---\ndatasets: [a, b]\n---\nWords.", "", "Words.", ("a", "b")),
         ("---\ndatasets: [a\n---\n# Name", "Name", "", ()),
+        ("---\ndatasets: [a, [b]]\n---\n# Name", "Name", "", ()),
+        ("---\n- a\n---\n# Name", "Name", "", ()),
+        ("---\n# no metadata", "no metadata", "", ()),
+        (
+            "# \n# Name  \nWords <!-- of\n\n---> two <!-- comments -->to keep. <!-- not closed",
+            "Name",
+            "Words two to keep.",
+            (),
+        ),
+        (f"# {'long ' * 100}", ("long " * 40), "", ()),
         (f"# Name\n{'A sentence of some length. ' * 40}", "Name", ("A sentence of some length. " * 17).strip(), ()),
     ],
 )
 def test_cards(card, title, summary, data_sets):
     facts = read_card(card)
     assert (facts.title, facts.summary, facts.data_sets) == (title, summary, data_sets)
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated", "title", "summary"),
+    [
+        ("# Name\n# ", " ", "Name", ""),
+        ("# Name\n", "<!--", "Name", ""),
+        ("# Name\n", "[", "Name", "[" * 480 + " …"),
+        ("# Name\n", "<", "Name", "<" * 480 + " …"),
+        ("# Name\n", "[](", "Name", "[](" * 160 + " …"),
+        ("# Name\n**", "*", "Name", "*"),
+        ("# Name\nWords.", "\n ", "Name", "Words."),
+        ("---", "\n", "", "---"),
+        ("---\n", "- ", "", "--- " + "- " * 238 + "…"),
+        ("---\na: &a ", "[", "", "--- a: &a …"),
+    ],
+)
+def test_cards_of_strangers(decided_folder, tmp_path, begin, repeated, title, summary):
+    """The beginning of a card is read, and all steps are linear: steps that are not would take hours here."""
+    folder = shutil.copytree(decided_folder, tmp_path / "model")
+    (folder / "README.md").write_text(begin + repeated * 1_000_000 + "\n# Another name\n")
+    model = load_model(str(folder), "torch")
+    assert (model.name, model.card.title) == (title or "model", title)
+    assert model.card.summary == summary
 
 
 def test_models_without_a_card_are_called_as_their_folder(decided_folder, tmp_path):
