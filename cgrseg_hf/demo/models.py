@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from ..inference import Segmenter
 from .errors import DemoError
+from .limits import LARGEST_DOWNLOAD, LARGEST_SETTINGS, Limits, check_model
 
 logger = logging.get_logger(__name__)
 
@@ -28,7 +29,6 @@ logger = logging.get_logger(__name__)
 # No other settings, such as an adapter's, which name further files.
 _FETCHED = re.compile(r"README\.md|(config|preprocessor_config)\.json|model[\w-]*\.safetensors(\.index\.json)?")
 _NEEDED = ("config.json", "preprocessor_config.json")
-_LARGEST_DOWNLOAD = 2 * 2**30
 # Visitors' models in memory; another one takes the place of the one that was not used for longest.
 _KEPT = 2
 # How much of a card is read, in bytes; longest title and description, in characters.
@@ -85,8 +85,8 @@ class ModelShelf:
             See [`make_engine`].
         allow_any (`bool`, *optional*, defaults to `False`):
             Whether visitors may name models of the Hub.
-        max_pixels (`int`, *optional*):
-            Pixels that a photo may have, see [`Segmenter`].
+        limits ([`Limits`], *optional*):
+            What one photo may cost, and with it a model.
 
     Raises:
         ValueError: If a model cannot be loaded.
@@ -99,10 +99,12 @@ class ModelShelf:
         engine: str = "auto",
         device: str | None = None,
         allow_any: bool = False,
-        max_pixels: int | None = None,
+        limits: Limits | None = None,
     ):
+        limits = limits or Limits()
         self.allow_any = allow_any
-        self._load = functools.partial(load_model, engine=engine, device=device, max_pixels=max_pixels)
+        self._max_pixels = limits.max_pixels
+        self._load = functools.partial(load_model, engine=engine, device=device, max_pixels=limits.max_pixels)
         self._models: dict[str, DemoModel] = {}
         for name in dict.fromkeys(names):
             model = self._load(name)
@@ -179,6 +181,7 @@ class ModelShelf:
                 f"{repo_id} could not be fetched: the Hugging Face Hub did not answer as expected."
             ) from error
         try:
+            check_model(Path(folder), self._max_pixels)
             model = self._load(folder)
         except Exception as error:  # whatever is wrong with a stranger's files
             logger.warning("%s could not be loaded: %s", repo_id, error)
@@ -283,10 +286,13 @@ def _list_files(repo_id: str, revision: str) -> list[str]:
     if missing:
         _refuse(repo_id, f"it has no {' and no '.join(missing)}, which a model for segmentation needs here")
     total = sum(sizes.values())
-    if total > _LARGEST_DOWNLOAD:
+    if total > LARGEST_DOWNLOAD:
         _refuse(
-            repo_id, f"it takes {total / 2**30:.1f} GB, more than the {_LARGEST_DOWNLOAD / 2**30:.1f} GB allowed here"
+            repo_id, f"it takes {total / 2**30:.1f} GB, more than the {LARGEST_DOWNLOAD / 2**30:.1f} GB allowed here"
         )
+    for name, size in sizes.items():
+        if name.endswith(".json") and size > LARGEST_SETTINGS:
+            _refuse(repo_id, f"its {name} is far too large ({size / 2**20:.1f} MB)")
     return list(sizes)
 
 

@@ -15,26 +15,11 @@ from ..inference import Segmentation, UnreadablePictureError
 from ..inference.pictures import Picture, TooManyPixelsError, open_picture, to_photo
 from ..visualization import draw_heat_map, draw_overlay
 from .errors import DemoError
+from .limits import Limits
 from .models import DemoModel
 
 # Longer side in pixels of the pictures on the page, at most.
 _LARGEST_VIEW = 1280
-
-
-@dataclass(frozen=True)
-class Limits:
-    """
-    What one photo may cost.
-
-    Args:
-        max_pixels (`int`): Pixels that it may have.
-        seconds (`float`): How long a visitor waits for its classes, once it is its turn.
-        num_threads (`int`): Photos that are segmented at a time.
-    """
-
-    max_pixels: int = 16_000_000
-    seconds: float = 60.0
-    num_threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,6 +85,7 @@ class PhotoDesk:
     def _segment(self, path: Path, model: DemoModel) -> "SegmentedPhoto":
         try:
             picture = open_photo(path, self.limits.max_pixels)
+            check_shape(path.name, picture.size, model, self.limits.max_pixels)
             segmentation = model.segmenter(picture.pixels, return_logits=True)
         except UnreadablePictureError as error:
             raise DemoError(str(error)) from error
@@ -146,6 +132,28 @@ def open_photo(path: Path, max_pixels: int) -> Picture:
         ) from None
     picture.pixels.filename = path.name
     return picture
+
+
+def check_shape(name: str, size: tuple[int, int], model: DemoModel, max_pixels: int) -> None:
+    """
+    Refuse a photo so narrow that an image processor which looks at its shorter side alone would make it huge.
+
+    Args:
+        name (`str`): What the photo is called.
+        size (`tuple[int, int]`): Its height and width in pixels.
+        model ([`DemoModel`]): What is to segment it.
+        max_pixels (`int`): Pixels that it may have when it is enlarged.
+
+    Raises:
+        DemoError: If it would have more.
+    """
+    wanted = model.segmenter.image_processor.size
+    shortest, longest = (getattr(wanted, edge, None) for edge in ("shortest_edge", "longest_edge"))
+    if shortest and not longest and shortest**2 * max(size) > max_pixels * min(size):
+        raise DemoError(
+            f"{name} is too narrow: this model enlarges its shorter side to {shortest} pixels, which makes more than "
+            f"the {max_pixels:,} pixels that this page takes. Cut out a part of it."
+        )
 
 
 class SegmentedPhoto:

@@ -117,7 +117,7 @@ from cgrseg_hf.demo.models import ModelShelf
 shelf = ModelShelf([sys.argv[1]], "torch", allow_any=True)
 answers = {}
 for repo_id in sys.argv[2:]:
-    models._LARGEST_DOWNLOAD = 1000 if repo_id == "user/large" else 2**31
+    models.LARGEST_DOWNLOAD = 1000 if repo_id == "user/large" else 2**31
     try:
         model = shelf.get_from_hub(repo_id, 60)
         answers[repo_id] = [model.name, len(model.segmenter.id2label)]
@@ -137,17 +137,25 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
         for file, content in files.items():
             (folder / file.replace("__", ".")).write_text(content)
 
+    config = (decided_folder / "config.json").read_text()
     put("good", decided_folder, evil__py="raise SystemExit('this ran')")
     put("large", decided_folder)
     put("pickle", decided_folder, "*.safetensors", pytorch_model__bin="no weights")
     put("broken", decided_folder, config__json="{no json")
+    put(
+        "huge", decided_folder, config__json=config.replace('"decoder_hidden_size": 16', '"decoder_hidden_size": 90000')
+    )
+    put("verbose", decided_folder, config__json=config + " " * 2**20)
     put("foreign", decided_folder, config__json=json.dumps({"model_type": "unheard-of"}))
     here = tmp_path / "here"
     shutil.copytree(decided_folder, here / "user" / "local")  # a folder of this computer, not a model of the Hub
 
     environment = client_environment(hub.endpoint, tmp_path)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    names = [f"user/{name}" for name in ("good", "large", "pickle", "broken", "foreign", "local", "missing")]
+    names = [
+        f"user/{name}"
+        for name in ("good", "large", "pickle", "broken", "huge", "verbose", "foreign", "local", "missing")
+    ]
     command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
     done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -155,7 +163,9 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
     assert answers["user/good"] == ["user/good", 5]
     assert "0.0 GB allowed here" in answers["user/large"]
     assert "no model.safetensors" in answers["user/pickle"]
-    for name in ("broken", "foreign"):
+    assert "its config.json is far too large" in answers["user/verbose"]
+    assert "parameters, and its files hold" in answers["user/huge"]
+    for name in ("broken", "foreign", "huge"):
         assert f"user/{name} is no model that this page can use" in answers[f"user/{name}"]
         assert str(tmp_path) not in answers[f"user/{name}"]
     for name in ("local", "missing"):

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """A visitor's photo without a browser: limits, what is said of bad files, and looking without running the network."""
 
+import shutil
 import struct
 import threading
 import zlib
@@ -149,6 +150,17 @@ def test_the_pages_own_limit_counts(decided_folder, make_desk, save_photo, monke
         with pytest.raises(DemoError, match=r"street\.png is too large: .*this page takes up to 2,000 pixels"):
             make_desk(max_pixels=2_000).segment(photo, small)
         assert guard == Image.MAX_IMAGE_PIXELS
+
+
+def test_narrow_photos_are_not_enlarged_without_bound(decided_folder, make_desk, save_photo, tmp_path):
+    desk, narrow = make_desk(max_pixels=200_000), save_photo("narrow.png", width=1500, height=20)
+    assert desk.segment(narrow, load_model(str(decided_folder), "torch")).size == (20, 1500)  # has a longest edge too
+    folder = shutil.copytree(decided_folder, tmp_path / "model")
+    CGRSegImageProcessor(size={"shortest_edge": 96}).save_pretrained(folder)
+    model = load_model(str(folder), "torch")
+    with pytest.raises(DemoError, match=r"narrow\.png is too narrow: .* shorter side to 96 pixels"):
+        desk.segment(narrow, model)
+    assert desk.segment(save_photo(width=500, height=50), model).size == (50, 500)
 
 
 def test_the_time_limit(model, make_desk, save_photo):
