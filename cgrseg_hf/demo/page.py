@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from transformers.utils import logging
 
+from ..visualization.legends import format_share
 from . import html
 from .errors import DemoError
 from .examples import PHOTOS, load_examples
@@ -238,7 +239,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
             segmented = desk.segment(path, find_model(name, repo_id))
             height, width = segmented.size
             areas = segmented.areas
-            named = ", ".join(f"{one.name} {html.format_share(one.share)}" for one in areas[:3])
+            named = ", ".join(f"{one.name} {format_share(one.share)}" for one in areas[:3])
             return {
                 status: html.message(f"{Path(path).name}, {width} × {height} pixels. Most of it: {named}."),
                 results: gr.Column(visible=True),

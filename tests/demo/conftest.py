@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cgrseg_hf.demo.limits import Limits
 from cgrseg_hf.demo.models import DemoModel, load_model
-from cgrseg_hf.demo.session import Limits, PhotoDesk
+from cgrseg_hf.demo.session import PhotoDesk
 from cgrseg_hf.inference import Engine
 
 
