@@ -1,9 +1,15 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Processes that read images ahead."""
 
+import contextlib
+import re
 import signal
+from collections.abc import Iterator
 
 import torch
+
+# What PyTorch says of a worker that ended before its time; where the system knows no more, nothing follows.
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is (killed by signal: [^.]+)|exited)")
 
 
 def prepare_worker(worker_id: int) -> None:
@@ -16,3 +22,44 @@ def prepare_worker(worker_id: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def describe_lost_worker(error: Exception) -> str | None:
+    """
+    What it means that a `DataLoader`'s worker ended before its time, and what to do; None for any other error.
+
+    PyTorch hears of it by a signal, and raises its error out of whatever the main process is doing just then.
+    """
+    found = _LOST_WORKER.match(str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    pids, how = found[1], (found[2] or "").removeprefix("killed by signal: ")
+    if how == "Bus error":
+        remedy = (
+            "The shared memory (/dev/shm) is full: enlarge it (for containers --shm-size), or read in the main process "
+            "(--num-workers 0)."
+        )
+    elif how == "Segmentation fault":
+        remedy = "A library that decodes pictures failed: --num-workers 0 shows at which file."
+    else:
+        remedy = (
+            "Systems do this where memory runs out, and somebody may have: take fewer such processes (--num-workers), "
+            "or smaller batches."
+        )
+    return f"A process that reads images ahead (pid {pids}) was lost{how and f', killed by signal: {how}'}. {remedy}"
+
+
+@contextlib.contextmanager
+def explain_lost_workers() -> Iterator[None]:
+    """
+    Raise an error that says what to do where a `DataLoader`'s worker ends before its time.
+
+    Raises:
+        ChildProcessError: Instead of PyTorch's RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if (message := describe_lost_worker(error)) is None:
+            raise
+        raise ChildProcessError(message) from error

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data import SegmentationData
 from ..data.loading import Example
-from ..data.workers import prepare_worker
+from ..data.workers import explain_lost_workers, prepare_worker
 from .cross_check import CrossCheck
 from .metric import MeanIoU, count_pixels, metrics_from_confusion_matrix
 from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, find_device_and_type, predict_label_map
@@ -248,10 +248,11 @@ def _read_examples(
         generator=torch.Generator(),  # by default starting a loader draws from the generator that dropout uses
         collate_fn=_as_it_is,
     )
-    for example in loader:
-        if isinstance(example, Exception):
-            raise example
-        yield example
+    with explain_lost_workers():
+        for example in loader:
+            if isinstance(example, Exception):
+                raise example
+            yield example
 
 
 def _as_it_is(example: Any) -> Any:

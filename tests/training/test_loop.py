@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from training_runs import TWO_PROCESSES
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
 
 from cgrseg_hf.data import get_description
@@ -100,9 +101,7 @@ def test_accumulated_parts_are_the_whole_batch(tiny_training, small_data):
 def test_two_processes_are_one_with_their_whole_batch(tiny_training, start_command):
     config = frozen(tiny_training, loss_normalization="valid")
     alone = start_command(config.replace(output=config.output + "-alone"))
-    script = str(Path(__file__).parents[2] / "scripts" / "train.py")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script)
-    together = start_command(config.replace(output=config.output + "-together"), launcher=launcher)
+    together = start_command(config.replace(output=config.output + "-together"), launcher=TWO_PROCESSES)
     for process in (alone, together):
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
