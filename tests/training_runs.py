@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -128,6 +129,11 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(process.stdout.read())
+
+
+def find_workers(process: psutil.Process) -> list[psutil.Process]:
+    """The processes that read images for a process: copies of it."""
+    return [child for child in process.children() if child.cmdline() == process.cmdline()]
 
 
 def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

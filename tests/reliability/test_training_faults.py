@@ -21,7 +21,7 @@ import torch
 from evidence import Evidence
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from training_runs import ONE_PROCESS, TWO_PROCESSES, assert_same_weights, wait_for_step
+from training_runs import ONE_PROCESS, TWO_PROCESSES, assert_same_weights, find_workers, wait_for_step
 
 from cgrseg_hf.data.batches import EndlessBatches
 from cgrseg_hf.processes import make_accelerator
@@ -30,10 +30,10 @@ from cgrseg_hf.training.run_log import RunLog
 
 PAIRS = 48
 LOOKED_AT = 32  # of them, before training starts
-STEPS = 40
+STEPS = 24
 SAVE_STEPS = 5
 STRIKE_STEP = 6  # after which signals are sent
-BAD_STEP = 13  # of the bad pair, where there is one
+BAD_STEP = 9  # of the bad pair, where there is one
 SECONDS_TO_END = 60
 
 
@@ -57,9 +57,7 @@ def many_pairs(small_data, tmp_path_factory) -> Path:
 def faulty_training(tiny_training, many_pairs, tmp_path) -> TrainingConfig:
     """A run over a copy of the pairs, with dropout and a moving average."""
     data = shutil.copytree(many_pairs, tmp_path / "mydata")
-    return tiny_training.replace(
-        data=str(data), max_steps=STEPS, batch_size=2, save_steps=SAVE_STEPS, num_workers=2, ema_decay=0.9
-    )
+    return tiny_training.replace(data=str(data), max_steps=STEPS, save_steps=SAVE_STEPS, num_workers=2, ema_decay=0.9)
 
 
 def name_bad_pair(config: TrainingConfig, step: int) -> str:
@@ -100,7 +98,7 @@ def small_files(size: int) -> Iterator[None]:
 
 def test_a_bad_pair_is_named_and_no_step_is_lost(faulty_training):
     step = 2
-    config = faulty_training.replace(max_steps=step, num_workers=0)
+    config = faulty_training.replace(max_steps=step, batch_size=2, num_workers=0)
     whole = train(config.replace(output=config.output + "-whole"))
     mend = spoil_labels(config, step)
     with pytest.raises(TrainingStoppedError, match=rf"{name_bad_pair(config, step)}\.png") as error:
@@ -114,7 +112,7 @@ def test_a_bad_pair_is_named_and_no_step_is_lost(faulty_training):
 
 
 def test_a_full_disk_and_damaged_checkpoints_are_named(faulty_training):
-    config = faulty_training.replace(num_workers=0, max_steps=3, save_steps=1)
+    config = faulty_training.replace(max_steps=3, save_steps=1, batch_size=2, num_workers=0)
     with (
         small_files(100_000),
         pytest.raises(TrainingStoppedError, match=r"step-00000001 .*too large.*There is no"),
@@ -258,8 +256,7 @@ def kill_main(trial: Trial) -> Iterator[None]:
 
 def kill_worker(trial: Trial) -> Iterator[None]:
     trial.start(STRIKE_STEP)
-    main = psutil.Process(trial.process.pid)
-    next(child for child in main.children() if child.cmdline() == main.cmdline()).kill()
+    find_workers(psutil.Process(trial.process.pid))[0].kill()
     yield
 
 
@@ -357,7 +354,7 @@ _LOST_PROCESS = r"Error: Another process of this run has ended.* The last checkp
 _TOLD = r"Told to stop after step \d+: a checkpoint is written, --resume"
 FAULTS = (
     Fault("an image that cannot be read", read_bad_image, _BAD_IMAGE, 1, BAD_STEP - 1),
-    Fault("the same, two processes training", read_bad_image, _BAD_IMAGE, 1, 2 * SAVE_STEPS, 2),
+    Fault("the same, two processes training", read_bad_image, _BAD_IMAGE, 1, SAVE_STEPS, 2),
     Fault("a label that is no class", read_bad_labels, _BAD_LABELS, 1, BAD_STEP - 1),
     Fault("a disk that is full while a checkpoint is written", fill_disk, _NO_SPACE, 1, SAVE_STEPS),
     Fault("a limit on the size of files", limit_files, _TOO_LARGE, 1, None),
@@ -400,7 +397,7 @@ def diverge(trial: Trial) -> tuple[Any, ...]:
     message = trial.find_message(output, r"Error: The (loss of|weights after) step \d+ .*--model .*--output")
     assert exit_code == 1, output
     step = trial.check_checkpoints()
-    config = config.replace(model=str(trial.checkpoints[-1]), max_steps=5, output=str(trial.folder / "other"))
+    config = config.replace(model=str(trial.checkpoints[-1]), max_steps=SAVE_STEPS, output=str(trial.folder / "other"))
     process = trial.start_command(config)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
