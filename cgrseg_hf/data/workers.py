@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import torch
 
-# What PyTorch says of a worker that ended before its time; where the system knows no more, nothing follows.
-_LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is (killed by signal: [^.]+)|exited)")
+# What PyTorch says of a worker that ended before its time, and of what ended it, perhaps in the error's cause alone.
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed|exited)")
+_SIGNAL = re.compile(r"is killed by signal: ([^.]+)")
 
 
 def prepare_worker(worker_id: int) -> None:
@@ -33,7 +34,8 @@ def describe_lost_worker(error: Exception) -> str | None:
     found = _LOST_WORKER.match(str(error)) if isinstance(error, RuntimeError) else None
     if found is None:
         return None
-    pids, how = found[1], (found[2] or "").removeprefix("killed by signal: ")
+    signalled = _SIGNAL.search(f"{error} {error.__cause__}")
+    how = signalled[1] if signalled else None
     if how == "Bus error":
         remedy = (
             "The shared memory (/dev/shm) is full: enlarge it (for containers --shm-size), or read in the main process "
@@ -46,7 +48,8 @@ def describe_lost_worker(error: Exception) -> str | None:
             "Systems do this where memory runs out, and somebody may have: take fewer such processes (--num-workers), "
             "or smaller batches."
         )
-    return f"A process that reads images ahead (pid {pids}) was lost{how and f', killed by signal: {how}'}. {remedy}"
+    lost = "was lost" if how is None else f"was lost, killed by signal: {how}"
+    return f"A process that reads images ahead (pid {found[1]}) {lost}. {remedy}"
 
 
 @contextlib.contextmanager
