@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 
 from .loading import SegmentationData
-from .workers import explain_lost_workers, prepare_worker
+from .workers import prepare_worker, read_ahead
 
 
 class Draw(NamedTuple):
@@ -174,11 +174,10 @@ def read_batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
         ValueError, OSError: If a file of a batch cannot be read or used; the message names it.
         ChildProcessError: If a worker ends before its time.
     """
-    with explain_lost_workers():
-        for batch in loader:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
+    for batch in read_ahead(loader):
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
 def collate(examples: list[dict[str, Any] | Exception]) -> dict[str, Any] | Exception:

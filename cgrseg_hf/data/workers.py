@@ -1,16 +1,19 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Processes that read images ahead."""
 
-import contextlib
 import re
 import signal
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 # What PyTorch says of a worker that ended before its time, and of what ended it, perhaps in the error's cause alone.
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed|exited)")
 _SIGNAL = re.compile(r"is killed by signal: ([^.]+)")
+_SECONDS_TO_SIGNAL = 5.0
 
 
 def prepare_worker(worker_id: int) -> None:
@@ -52,17 +55,32 @@ def describe_lost_worker(error: Exception) -> str | None:
     return f"A process that reads images ahead (pid {found[1]}) {lost}. {remedy}"
 
 
-@contextlib.contextmanager
-def explain_lost_workers() -> Iterator[None]:
+def read_ahead(loader: DataLoader) -> Iterator[Any]:
     """
-    Raise an error that says what to do where a `DataLoader`'s worker ends before its time.
+    What a `DataLoader` gives, and an error that says what to do where one of its workers ends before its time.
 
     Raises:
-        ChildProcessError: Instead of PyTorch's RuntimeError.
+        ChildProcessError: If a worker ends before its time.
     """
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            told = error if isinstance(error, RuntimeError) else _wait_for_signal()
+            message = None if told is None else describe_lost_worker(told)
+            if message is None:
+                raise
+            raise ChildProcessError(message) from error
+        yield batch
+
+
+def _wait_for_signal() -> RuntimeError | None:
+    """What PyTorch says of a lost worker, which may come later than the end of the connection to it."""
     try:
-        yield
+        time.sleep(_SECONDS_TO_SIGNAL)
     except RuntimeError as error:
-        if (message := describe_lost_worker(error)) is None:
-            raise
-        raise ChildProcessError(message) from error
+        return error
+    return None

@@ -4,6 +4,7 @@
 import io
 import json
 import re
+import signal
 import time
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,7 +26,7 @@ from training_runs import assert_same_weights, find_workers, wait_for_step
 
 from cgrseg_hf.data import load_data
 from cgrseg_hf.data.batches import make_training_loader, read_batches
-from cgrseg_hf.data.workers import explain_lost_workers
+from cgrseg_hf.data.workers import describe_lost_worker
 from cgrseg_hf.training import checkpoints
 
 PAIRS = 100_000
@@ -154,16 +155,25 @@ def test_every_pair_comes_once_and_as_it_was_written(few_pairs, streaming, tmp_p
     assert seen.growth(seen.files) <= FILES_BOUND
 
 
-def test_a_reader_that_is_killed_is_named(few_pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGKILL, "Killed.*memory.*fewer.*--num-workers"),
+        (signal.SIGBUS, "Bus error.*shared memory.*--shm-size"),
+        (signal.SIGSEGV, "Segmentation fault.*--num-workers 0 shows"),
+    ],
+)
+def test_a_reader_that_is_killed_is_named(few_pairs, tmp_path, monkeypatch, number, said):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     batches = read_batches(make_loader(few_pairs, False, num_workers=1, batch_size=10))
     next(batches)
     (worker,) = find_workers(psutil.Process())
-    said = rf"pid {worker.pid}\).*killed by signal: Killed.*--num-workers"
-    with pytest.raises(ChildProcessError, match=said), explain_lost_workers():  # wherever the signal comes
-        worker.kill()
+    with pytest.raises((ChildProcessError, RuntimeError)) as error:  # the latter where it arises outside the reader
+        worker.send_signal(number)
         for _ in batches:
             pass
+    message = describe_lost_worker(error.value) or str(error.value)
+    assert re.search(rf"pid {worker.pid}\) was lost, killed by signal: {said}", message)
 
 
 def lose_a_worker(config, start_command) -> tuple[str, int]:
