@@ -111,6 +111,11 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
+def checkpoint_step(path: Path) -> int:
+    """After how many steps a checkpoint was written."""
+    return int(path.name.removeprefix("step-"))
+
+
 def save_checkpoint(
     folder: Path,
     step: int,

@@ -3,10 +3,9 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..data.workers import describe_lost_worker
-from .checkpoints import list_checkpoints
+from .checkpoints import checkpoint_step, list_checkpoints
 from .run import TrainingRun
 
 # How gloo and NCCL put it that the other end of a connection is gone.
@@ -17,22 +16,26 @@ class TrainingStoppedError(ValueError):
     """Training cannot go on; the message says why, after which step, and where the last checkpoint is."""
 
 
-def describe_divergence(problem: str, run: TrainingRun, names: Sequence[str] = ()) -> TrainingStoppedError:
+def describe_divergence(
+    problem: str, run: TrainingRun, sound_step: int, names: Sequence[str] = ()
+) -> TrainingStoppedError:
     """
     An error for a run that has come to numbers that are not finite. Going on as before would come to them again.
 
     Args:
         problem (`str`): What is not finite, and at which step.
         run ([`TrainingRun`]): The run.
+        sound_step (`int`): The last step whose loss was finite. A checkpoint that is no older may hold weights that are
+            finite and yet beyond use.
         names (`Sequence[str]`): The images that this process has seen at that step.
     """
-    found = list_checkpoints(run.checkpoint_folder)
+    found = [path for path in list_checkpoints(run.checkpoint_folder) if checkpoint_step(path) < sound_step]
     images = f" The images of this process were {', '.join(names)}." if names else ""
+    last = f"The last good checkpoint is {found[-1]}." if found else "There is no good checkpoint."
     start = f"start from those weights, --model {found[-1]}" if found else "start anew"
     return TrainingStoppedError(
-        f"{problem}.{images} {_describe_last('The last good checkpoint', found)} If the images are sound, lower "
-        "--learning-rate, set --max-grad-norm, or use --precision no or bf16. As that makes it another run, "
-        f"{start}, in another folder (--output)."
+        f"{problem}.{images} {last} If the images are sound, lower --learning-rate, set --max-grad-norm, or use "
+        f"--precision no or bf16. As that makes it another run, {start}, in another folder (--output)."
     )
 
 
@@ -56,11 +59,5 @@ def describe_end(error: Exception, run: TrainingRun) -> TrainingStoppedError | N
         return None
     found = list_checkpoints(run.checkpoint_folder)
     when = f"after step {run.step}" if run.step else "before its first step"
-    going_on = " --resume goes on from it." if found else ""
-    return TrainingStoppedError(
-        f"{reason.rstrip('.')}. The run ended {when}. {_describe_last('The last checkpoint', found)}{going_on}"
-    )
-
-
-def _describe_last(name: str, found: list[Path]) -> str:
-    return f"{name} is {found[-1]}." if found else "There is no checkpoint yet."
+    last = f"The last checkpoint is {found[-1]}. --resume goes on from it." if found else "There is no checkpoint yet."
+    return TrainingStoppedError(f"{reason.rstrip('.')}. The run ended {when}. {last}")

@@ -156,12 +156,12 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             losses.append(loss)
             stop |= wish_to_stop > 0
             if not math.isfinite(loss):
-                raise describe_divergence(f"The loss of step {step} is {loss}", run, its_images)
+                raise describe_divergence(f"The loss of step {step} is {loss}", run, step - 1, its_images)
 
     def save_checkpoint() -> None:
         """Once all steps were looked at: weights that training cannot go on from are refused."""
         if not run.has_finite_weights():
-            raise describe_divergence(f"The weights after step {run.step} are not finite", run, images)
+            raise describe_divergence(f"The weights after step {run.step} are not finite", run, run.step, images)
         run.save_checkpoint()
 
     try:

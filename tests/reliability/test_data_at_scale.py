@@ -36,7 +36,7 @@ SIZE = 64
 CLASSES = 171
 BLOCK = 8  # pixels a side that have one color and one label
 SAMPLES = 100  # of memory and open files, in a pass
-MEMORY_BOUND = 32  # MiB that all processes together may grow by between the first tenth of a pass and its end
+MEMORY_BOUND = 64  # MiB that all processes together may grow by between the first tenth of a pass and its end
 FILES_BOUND = 8  # open files, likewise: batches on their way take some
 
 
