@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,11 +61,11 @@ class Page:
         except urllib.error.HTTPError as error:
             return error.code, error.read(), {}
 
-    def ask_for_classes(self, photo: dict, model: str) -> str:
+    def ask_for_classes(self, photo: dict, model: str, repo_id: str = "") -> str:
         """What the server answers to a request that no browser would send."""
         config = json.loads(self.get("/config")[1])
         function = next(one["id"] for one in config["dependencies"] if one["targets"][0][1] == "change")
-        data = [{"meta": {"_type": "gradio.FileData"}, **photo}, model, "", 55]
+        data = [{"meta": {"_type": "gradio.FileData"}, **photo}, model, repo_id, 55]
         session = uuid.uuid4().hex
         request = urllib.request.Request(
             f"{self.address}/gradio_api/queue/join",
@@ -92,8 +92,8 @@ class Page:
 
 
 @contextlib.contextmanager
-def start_page(folder: Path, *arguments: str) -> Iterator[Page]:
-    """The command in a process, with temporary files below a folder."""
+def start_page(folder: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Page]:
+    """The command in a process, with temporary files below a folder, and variables of its environment."""
     pytest.importorskip("gradio")
     temporary = folder / "temporary"
     temporary.mkdir()
@@ -103,6 +103,7 @@ def start_page(folder: Path, *arguments: str) -> Iterator[Page]:
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
+        **(variables or {}),
     }
     command = [sys.executable, "-m", "cgrseg_hf", "demo", "--port", "0", "--engine", "torch", *arguments]
     with (
@@ -431,6 +432,20 @@ def test_only_uploaded_photos_are_opened(page, street, tmp_path):
     uploaded = page.upload(street)
     assert "Most of it" not in page.ask_for_classes({"path": uploaded}, str(DEFAULT_MODEL))  # a path is no choice
     assert "Most of it" in page.ask_for_classes({"path": uploaded}, "tiny")
+
+
+@pytest.mark.long
+def test_who_waits_for_a_model_holds_up_nobody(model_folder, street, slow_hub, tmp_path):
+    arguments = ["--model", str(model_folder), "--allow-any-model", "--time-limit", "3600"]
+    variables = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": slow_hub.address, "NO_PROXY": "127.0.0.1"}
+    with start_page(tmp_path, *arguments, variables=variables) as page:
+        uploaded = {"path": page.upload(street)}
+        said = page.ask_for_classes(uploaded, "Another model of the Hub", "user/model")
+        assert "user/model is still being fetched" in said
+        assert "Most of it" in page.ask_for_classes(uploaded, "tiny")
+        page.process.send_signal(signal.SIGTERM)
+        assert page.process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM  # though the model is still being fetched
+        assert not slow_hub.gate.is_set()
 
 
 @pytest.mark.long
