@@ -206,7 +206,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                             heat_error = gr.HTML(**plain)
                     table = gr.HTML(elem_id="classes", **plain)
                     download = gr.DownloadButton(
-                        "Download the label map (indexed PNG)", variant="primary", size="md", elem_id="download"
+                        "Download the label map (PNG)", variant="primary", size="md", elem_id="download"
                     )
 
         shown = [status, results, state, overlay, answer, x, y, heat_class, heat_map, heat_error, table, download]
