@@ -46,9 +46,9 @@ class Page:
             if any(f"{names.get(element)}.{event}" == target for element, event in one["targets"])
         )
 
-    def ask(self, function: int, data: list, session: str) -> dict:
+    def join(self, function: int, data: list, session: str) -> None:
         """
-        Do what a browser does when something happens: join the queue, and wait for the answer.
+        Join the queue, as a browser does when something happens.
 
         Raises:
             urllib.error.HTTPError: If the queue is full; its status is 503.
@@ -60,6 +60,10 @@ class Page:
         )
         with urllib.request.urlopen(request, timeout=PATIENCE):
             pass
+
+    def ask(self, function: int, data: list, session: str) -> dict:
+        """Join the queue and wait for the answer, see [`~Page.join`]."""
+        self.join(function, data, session)
         address = f"{self.address}/gradio_api/queue/data?session_hash={session}"
         with urllib.request.urlopen(address, timeout=PATIENCE) as events:
             answer = next(line for line in events if b'"process_completed"' in line)

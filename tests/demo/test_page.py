@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The page as visitors have it: the real command in a process of its own, and a real browser."""
 
+import contextlib
 import io
 import json
 import re
@@ -8,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -316,6 +319,32 @@ def test_every_field_has_a_name(browser):
     assert unnamed == []
     assert all(image.get_attribute("alt") is not None for image in browser.driver.find_elements("css selector", "img"))
     assert browser.find("#overlay img").get_attribute("alt")
+
+
+@pytest.mark.long
+def test_a_full_queue_is_said_in_words(browser, page, street):
+    photo = {"path": page.upload(street), "meta": {"_type": "gradio.FileData"}}
+    function, over = page.find_function("photo.change"), threading.Event()
+
+    def fill_the_queue() -> None:
+        while not over.is_set():
+            with contextlib.suppress(urllib.error.HTTPError):
+                page.join(function, [photo, "tiny", "", 55], "somebody")
+
+    with ThreadPoolExecutor(4) as others:
+        filling = [others.submit(fill_the_queue) for _ in range(4)]
+        try:
+
+            def is_told() -> bool:
+                browser.find("#examples button").click()
+                return "busy" in browser.text("body")
+
+            browser.wait(is_told)
+        finally:
+            over.set()
+        for one in filling:
+            one.result()
+    browser.wait(lambda: browser.find("#examples button").click() or browser.sees("#overlay img"))
 
 
 @pytest.mark.long
