@@ -6,10 +6,11 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another one than Python's own before Python 3.11
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NoReturn
 
 import yaml
@@ -114,8 +115,10 @@ class ModelShelf:
                 title = f"{model.name} ({count})"
             self._models[title] = replace(model, name=title)
         self._lock = threading.Lock()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="cgrseg-load")
         self._of_visitors: OrderedDict[str, Future[DemoModel]] = OrderedDict()
+        self._to_fetch: SimpleQueue[tuple[str, Future[DemoModel]]] = SimpleQueue()
+        if allow_any:  # not by an executor, for whose threads Python waits when it ends: a download may take long
+            threading.Thread(target=self._fetch_in_turn, name="cgrseg-fetch", daemon=True).start()
 
     @property
     def choices(self) -> list[str]:
@@ -140,7 +143,9 @@ class ModelShelf:
 
         Args:
             repo_id (`str`): Its id, owner/name.
-            seconds (`float`): How long to wait for it; it goes on being fetched afterwards.
+            seconds (`float`):
+                How long to wait for it; it goes on being fetched afterwards. Whoever waits for a model that could not
+                be fetched makes the Hub be asked again; whoever does not (0) is told why it could not.
 
         Raises:
             DemoError: If this page does not allow it, there is no such model, or it does not fit or is not there yet.
@@ -149,8 +154,11 @@ class ModelShelf:
             raise DemoError("This page uses the models of its list only.")
         repo_id = _check_repo_id(repo_id)
         with self._lock:
+            if seconds > 0 and _has_failed(self._of_visitors.get(repo_id)):
+                del self._of_visitors[repo_id]
             if repo_id not in self._of_visitors:
-                self._of_visitors[repo_id] = self._loader.submit(self._fetch, repo_id)
+                self._of_visitors[repo_id] = Future()
+                self._to_fetch.put((repo_id, self._of_visitors[repo_id]))
             self._of_visitors.move_to_end(repo_id)
             while len(self._of_visitors) > _KEPT:
                 self._of_visitors.popitem(last=False)[1].cancel()
@@ -159,11 +167,19 @@ class ModelShelf:
             return loading.result(timeout=seconds)
         except FutureTimeoutError:
             raise DemoError(f"{repo_id} is still being fetched. Try again in a minute.") from None
-        except BaseException:
-            with self._lock:  # the next try asks the Hub again
-                if self._of_visitors.get(repo_id) is loading:
-                    del self._of_visitors[repo_id]
-            raise
+        except CancelledError:
+            raise DemoError(
+                f"{repo_id} was put aside for models that other visitors chose before it was fetched: choose it again."
+            ) from None
+
+    def _fetch_in_turn(self) -> None:
+        while True:
+            repo_id, loading = self._to_fetch.get()
+            if loading.set_running_or_notify_cancel():
+                try:
+                    loading.set_result(self._fetch(repo_id))
+                except BaseException as error:
+                    loading.set_exception(error)
 
     def _fetch(self, repo_id: str) -> DemoModel:
         try:
@@ -188,6 +204,10 @@ class ModelShelf:
             reason = str(error).replace(folder, repo_id).strip().split("\n")[0]
             raise DemoError(f"{repo_id} is no model that this page can use. {reason[:300]}") from error
         return replace(model, name=repo_id)
+
+
+def _has_failed(loading: Future | None) -> bool:
+    return loading is not None and loading.done() and (loading.cancelled() or loading.exception() is not None)
 
 
 def load_model(name: str, engine: str = "auto", device: str | None = None, max_pixels: int | None = None) -> DemoModel:

@@ -2,7 +2,9 @@
 """One visitor's photo: opened within limits, segmented once, and then looked at in many ways."""
 
 import io
+import shutil
 import tempfile
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another one than Python's own before Python 3.11
 from dataclasses import dataclass
@@ -271,8 +273,13 @@ class SegmentedPhoto:
         return PixelAnswer(x, y, class_id, names[class_id], float(probabilities[class_id]), runner_up)
 
     def save_label_map(self, folder: Path) -> Path:
-        """Write the classes' ids as an indexed PNG of the photo's size into a new folder in this one."""
+        """
+        Write the classes' ids as an indexed PNG of the photo's size into a new folder in this one.
+
+        The new folder is deleted as soon as this photo is forgotten: replaced, expired or displaced by others'.
+        """
         place = Path(tempfile.mkdtemp(dir=folder))
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         return self.segmentation.save(place / f"{self.name}_classes.png")
 
 

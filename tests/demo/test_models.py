@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from hub_process import client_environment
 from hub_server import BRANCH
@@ -107,6 +109,33 @@ def test_only_ids_of_the_hub_are_taken(decided_folder, tmp_path, monkeypatch):
     for name in ("", "model", "/etc/passwd", "../user/model", "..", "user/../model", "a/b/c", "http://x/y", "~/model"):
         with pytest.raises(DemoError, match="write it as owner/name"):
             shelf.get_from_hub(name, 1)
+
+
+def test_models_that_are_not_there_yet(decided_folder, slow_hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", slow_hub.address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    shelf = ModelShelf([str(decided_folder)], "torch", allow_any=True)
+    for seconds in (0.01, 0):
+        with pytest.raises(DemoError, match="user/first is still being fetched"):
+            shelf.get_from_hub("user/first", seconds)
+
+    # the second is in the queue when two others take its place
+    with ThreadPoolExecutor(1) as visitors:
+        waiting = visitors.submit(shelf.get_from_hub, "user/second", 600)
+        while "user/second" not in shelf._of_visitors:
+            assert not waiting.done()
+        for repo_id in ("user/third", "user/fourth"):
+            with pytest.raises(DemoError, match="still being fetched"):
+                shelf.get_from_hub(repo_id, 0)
+        with pytest.raises(DemoError, match=r"user/second was put aside .* choose it again"):
+            waiting.result()
+
+    slow_hub.gate.set()
+    for seconds, times in ((600, 1), (0, 1), (600, 2)):  # only who waits asks again
+        with pytest.raises(DemoError, match="no public model user/fourth"):
+            shelf.get_from_hub("user/fourth", seconds)
+        assert slow_hub.asked.count("/api/models/user/fourth") == times
+    assert "/api/models/user/second" not in slow_hub.asked
 
 
 ASK_THE_HUB = """

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """A visitor's photo without a browser: limits, what is said of bad files, and looking without running the network."""
 
+import gc
 import shutil
 import struct
 import threading
@@ -99,12 +100,17 @@ def test_large_photos_are_shown_smaller(model, make_desk, save_photo, tmp_path):
 
 def test_label_map_to_download(model, make_desk, save_photo, tmp_path):
     segmented = make_desk().segment(save_photo("my street.png"), model)
-    path = segmented.save_label_map(tmp_path)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    path = segmented.save_label_map(folder)
     assert path.name == "my street_classes.png"
-    assert path != segmented.save_label_map(tmp_path)  # nobody's file replaces another's
+    assert path != segmented.save_label_map(folder)  # nobody's file replaces another's
     with Image.open(path) as saved:
         assert saved.mode == "P"
         np.testing.assert_array_equal(np.asarray(saved), segmented.segmentation.label_map)
+    del segmented
+    gc.collect()
+    assert not list(folder.iterdir())  # nothing is left of a photo that is forgotten
 
 
 def test_photos_are_turned_as_seen(model, make_desk, save_photo):
