@@ -209,7 +209,9 @@ def _by_name(files: list[Path], folder: Path, find_stem: Callable[[Path], str]) 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files with one of the suffixes in a folder and, as Cityscapes sorts its files by city, in the folders in it."""
     return sorted(
-        file for file in folder.rglob("*") if file.suffix.lower() in suffixes and not file.name.startswith(".")
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and not file.is_dir()
     )
 
 
