@@ -188,7 +188,7 @@ class CGRSegImageProcessingMixin:
                 input_data_format = ChannelDimension.LAST
             else:
                 image = image if isinstance(image, torch.Tensor) else to_native(np.array(image, order="C"))
-                check_values(image, is_brightness=bool(do_rescale) and rescale_factor == 1 / 255)
+                image = check_values(image, is_brightness=bool(do_rescale) and rescale_factor == 1 / 255)
         except NotPixelsError as error:
             raise ValueError(f"{name} cannot be used: {error}") from error
         if image.ndim == 2:
@@ -204,13 +204,13 @@ class CGRSegImageProcessingMixin:
                 "pass do_rescale=False."
             )
         if input_data_format is None:
-            input_data_format = infer_channel_dimension_format(image, num_channels=(1, 3, 4, num_channels))
+            input_data_format = find_channels(image, num_channels)
+        is_float = image.dtype in _FLOATING
+        image = super().process_image(image, do_convert_rgb=False, input_data_format=input_data_format, **kwargs)
         # An array with as many channels as there are means is data to be used as it is, such as four bands.
-        channel_axis = 0 if input_data_format == ChannelDimension.FIRST else -1
-        do_convert_rgb = do_convert_rgb and image.shape[channel_axis] != num_channels
-        return super().process_image(
-            image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, **kwargs
-        )
+        if do_convert_rgb and len(image) != num_channels:
+            image = to_three_channels(image, white=1 if is_float and not do_rescale else 255)
+        return image
 
     def _preprocess_image_like_inputs(
         self,
@@ -512,9 +512,9 @@ def pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
     return array[..., None] if array.ndim == 2 else array
 
 
-def check_values(image: "np.ndarray | torch.Tensor", is_brightness: bool) -> None:
+def check_values(image: "np.ndarray | torch.Tensor", is_brightness: bool) -> "np.ndarray | torch.Tensor":
     """
-    Refuse an array without pixels, or with values that are no brightness.
+    An array, its whole numbers of brightness in uint8 or uint16, without others than these.
 
     Args:
         image (`numpy.ndarray` or `torch.Tensor`): The array.
@@ -532,6 +532,8 @@ def check_values(image: "np.ndarray | torch.Tensor", is_brightness: bool) -> Non
         _check_finite(float(image.min()), float(image.max()))
     elif is_brightness and image.dtype not in _NARROW:
         find_highest(image, 255)
+        return image.to(torch.uint8) if isinstance(image, torch.Tensor) else image.astype(np.uint8)
+    return image
 
 
 def find_highest(values: "np.ndarray | torch.Tensor", largest: int) -> float:
@@ -554,6 +556,30 @@ def find_highest(values: "np.ndarray | torch.Tensor", largest: int) -> float:
 def _check_finite(lowest: float, highest: float) -> None:
     if not (np.isfinite(lowest) and np.isfinite(highest)):  # NaN shows in both, infinity in one of them
         raise NotPixelsError("it holds values that are not finite: replace NaN and infinity.")
+
+
+def find_channels(image: "np.ndarray | torch.Tensor", num_channels: int) -> ChannelDimension:
+    """Whether the channels are an array's first axis or its last."""
+    possible = sorted({1, 3, 4, num_channels})
+    if image.shape[0] not in possible and image.shape[-1] not in possible:
+        raise ValueError(
+            f"Got an array of shape {tuple(image.shape)}, neither of whose outer axes has {possible} channels: pass "
+            "(height, width, channels) or (channels, height, width)."
+        )
+    return infer_channel_dimension_format(image, num_channels=tuple(possible))
+
+
+def to_three_channels(image: "np.ndarray | torch.Tensor", white: float) -> "np.ndarray | torch.Tensor":
+    """(1, height, width) and (4, height, width) as RGB, transparency on white; others as they are."""
+    if len(image) == 1:
+        return image.repeat(3, 1, 1) if isinstance(image, torch.Tensor) else image.repeat(3, axis=0)
+    if len(image) != 4:
+        return image
+    if not isinstance(image, torch.Tensor):
+        return to_three_channels(torch.from_numpy(image), white).numpy()
+    opacity = image[3:].float() / white
+    on_white = image[:3].float() * opacity + white * (1 - opacity)
+    return (on_white if image.is_floating_point() else on_white.round()).to(image.dtype)
 
 
 def check_channels(images: Sequence[torch.Tensor], image_mean: float | Sequence[float] | None) -> None:
@@ -580,7 +606,7 @@ def to_native(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype(np.float64)
     if array.dtype.kind == "u" and array.dtype.itemsize > 2:
-        return array.astype(np.float64 if array.dtype.itemsize == 8 else np.int64)
+        return np.minimum(array.astype(np.uint64), np.uint64(np.iinfo(np.int64).max)).astype(np.int64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -608,6 +634,8 @@ def label_map_to_tensor(label_map: ImageInput, index: int, ignore_index: int) ->
             f"Segmentation map {index} has shape {tuple(values.shape)}, but (height, width) of class ids is expected; "
             "the colours of a picture are no ids."
         )
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # PyTorch compares these with no other type
+        values = values.to(torch.int64)
     labels = values.to(torch.int64, copy=True)
     wrong = (labels != values) | ((labels < 0) & (labels != ignore_index))
     if wrong.any():

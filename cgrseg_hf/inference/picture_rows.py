@@ -93,7 +93,10 @@ class NpyRows(PictureRows):
             ) from error
         if len(shape) not in (2, 3):
             raise NotPixelsError(f"an array of shape {shape} is no picture: give it 2 or 3 dimensions.")
-        rows = self._map()
+        try:
+            rows = self._map()
+        except UnreadablePictureError as error:  # whose words name no file
+            raise UnreadablePictureError(f"{printable(path)} cannot be used: {error}") from error
         self.size = rows.shape[:2]
         self._sample = _sample_floats(rows)
 

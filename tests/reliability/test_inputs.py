@@ -256,6 +256,9 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         is_tiff = path.suffix in (".tif", ".tiff")
         clear = names(path, (UnreadablePictureError,))
         note("windows", lambda: machine.limited_segmenter(path, **windows), wanted, clear, is_tiff)
+    look_at_pipeline(machine, case, pixels, expected, outcomes)
+    if path.is_fifo():  # nobody can send one
+        return
     is_small = pixels is not None and pixels.shape[0] * pixels.shape[1] <= _WEB_PAGE.max_pixels
     note(
         "web page",
@@ -264,7 +267,6 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         names(path, (DemoError,)),
         pixels is not None and Image.open(path).format not in _OF_THE_WEB_PAGE,
     )
-    look_at_pipeline(machine, case, pixels, expected, outcomes)
 
 
 def note_check(data: SegmentationData, case: Case, is_good: bool, outcomes: Outcomes) -> None:
@@ -305,6 +307,13 @@ def look_at_pipeline(
 def look_at_array(machine: Machine, case: ArrayCase, folder: Path, outcomes: Outcomes) -> None:
     """Pass an array to both image processors, to the Segmenter, and as a file in windows."""
     kind = "arrays"
+    # Resized floats are not rounded to whole numbers of brightness, here one of 255 and about 0.02 when normalised.
+    is_float = getattr(getattr(case.array, "dtype", None), "kind", "") == "f"
+    rounding, agreement = (0.02, 0.99) if is_float else (0, 1)
+
+    def is_right(wanted: np.ndarray) -> Callable[[Any], bool]:
+        return lambda answer: np.mean(answer.label_map == wanted) >= agreement
+
     for processor in machine.processors:
         wanted = None if case.pixels is None else machine.prepare(case.pixels, processor)
         outcomes.note(
@@ -313,20 +322,20 @@ def look_at_array(machine: Machine, case: ArrayCase, folder: Path, outcomes: Out
             case.name,
             judge(
                 lambda processor=processor: processor(case.array, return_tensors="pt", **case.settings).pixel_values,
-                None if wanted is None else lambda answer, wanted=wanted: torch.equal(answer, wanted),
+                None if wanted is None else lambda answer, wanted=wanted: torch.allclose(answer, wanted, atol=rounding),
                 describes,
             ),
         )
     if (case.pixels is None and case.settings) or case.name == "an empty batch":
         return  # the Segmenter takes no such settings, and gives no results for no pictures
-    is_right = None if case.pixels is None else same(machine.label(case.pixels))
     if case.name != "an empty list":
-        outcomes.note(kind, "Segmenter", case.name, judge(lambda: machine.segmenter(case.array), is_right, describes))
+        wanted = None if case.pixels is None else is_right(machine.label(case.pixels))
+        outcomes.note(kind, "Segmenter", case.name, judge(lambda: machine.segmenter(case.array), wanted, describes))
     if isinstance(case.array, np.ndarray):
         file = folder / "array.npy"
         np.save(file, case.array)
         windows = {"tile": 64, "overlap": 8}
-        wanted = None if case.pixels is None else same(machine.segmenter(case.pixels, **windows).label_map)
+        wanted = None if case.pixels is None else is_right(machine.segmenter(case.pixels, **windows).label_map)
         clear = names(file, (UnreadablePictureError,))
         outcomes.note(kind, "windows", case.name, judge(lambda: machine.segmenter(file, **windows), wanted, clear))
 
@@ -618,7 +627,7 @@ def test_pictures_are_right_or_refused_in_words(machine, photos, tmp_path, add):
     for case in some.cases[:: 1 if len(some.cases) < 20 else 3]:
         if case.name != "locked.jpg" or os.geteuid() != 0:
             look_at_picture(machine, case, tmp_path / "mask.png", outcomes, everywhere=False)
-    assert not outcomes.wrong
+    assert not outcomes.wrong, "\n".join(outcomes.wrong)
     assert outcomes.total("refused") > 3
 
 
@@ -626,7 +635,7 @@ def test_arrays_are_right_or_refused_in_words(machine, photos, tmp_path):
     outcomes = Outcomes()
     for case in make_arrays(tmp_path, photos):
         look_at_array(machine, case, tmp_path, outcomes)
-    assert not outcomes.wrong
+    assert not outcomes.wrong, "\n".join(outcomes.wrong)
     assert outcomes.total("right") > 50 and outcomes.total("refused") > 50
 
 
@@ -634,7 +643,7 @@ def test_masks_are_right_or_refused_in_words(machine, photos, tmp_path):
     outcomes = Outcomes()
     for case, ids in make_masks(tmp_path, photos)[::3]:
         look_at_mask(machine, case, ids, outcomes)
-    assert not outcomes.wrong
+    assert not outcomes.wrong, "\n".join(outcomes.wrong)
     assert outcomes.total("right") > 10 and outcomes.total("refused") > 10
 
 
