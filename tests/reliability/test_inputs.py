@@ -2,6 +2,7 @@
 """Whatever is passed for a picture, a mask or an array: the right answer, or one clear error that says what to do."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -40,6 +41,8 @@ from cgrseg_hf.demo.session import Limits, PhotoDesk
 from cgrseg_hf.evaluation import evaluate_model
 from cgrseg_hf.inference import Segmenter, UnreadablePictureError
 
+logger = logging.getLogger(__name__)
+
 SIZE = {"shortest_edge": 64, "longest_edge": 256}
 ID2LABEL = {index: f"class {index}" for index in range(corpus.NUM_CLASSES)}
 
@@ -57,7 +60,7 @@ _LONGEST_IN_WINDOWS = 200
 _LIBTIFF = re.compile(r"(tempfile\.tif|[A-Z]\w+): \w")
 # Above what the model and the largest picture take; a decoded bomb takes 3,600 more.
 _MOST_MEBIBYTES = 3000
-_NUM_FUZZED = 1500
+_NUM_FUZZED = 400
 _WEB_PAGE = Limits()
 _OF_THE_WEB_PAGE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
@@ -76,6 +79,7 @@ class Outcomes:
         else:
             self.counts[kind][entry]["wrong"] += 1
             self.wrong.append(f"{kind}, {name!r}, {entry}: {outcome}")
+            logger.error("%s", self.wrong[-1])
 
     def total(self, outcome: str) -> int:
         """How many of one kind there are."""
@@ -264,7 +268,7 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         "web page",
         lambda: machine.desk.segment(path, machine.demo).segmentation,
         is_right if is_small else None,
-        names(path, (DemoError,)),
+        names(path, (DemoError,), remedy=False),  # it lists the formats that it takes
         pixels is not None and Image.open(path).format not in _OF_THE_WEB_PAGE,
     )
 
