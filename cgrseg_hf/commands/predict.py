@@ -179,8 +179,8 @@ def _plan(photos: list[Path], output: Path) -> list[_Job]:
     seen: set[Path] = set()
     for given in photos:
         for photo, place in _list_places(given, output):
-            if photo.resolve() not in seen:
-                seen.add(photo.resolve())
+            if (real := _real_path(photo)) not in seen:
+                seen.add(real)
                 places[photo] = place
     if not places:
         raise typer.BadParameter(f"There are no photos but those in the output folder {output}.")
@@ -213,8 +213,13 @@ def _list_places(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     for file in files:
-        if not file.resolve().is_relative_to(output.resolve()):
+        if not _real_path(file).is_relative_to(_real_path(output)):
             yield file, given.resolve().name / file.relative_to(given)
+
+
+def _real_path(path: Path) -> Path:
+    """Where a path leads to; where its links go round in circles, which Path.resolve refuses, to one of them."""
+    return Path(os.path.realpath(path))
 
 
 def _shorten(name: str) -> str:
