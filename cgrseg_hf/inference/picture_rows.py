@@ -142,7 +142,9 @@ class TiffRows(PictureRows):
 
     def _check(self, tifffile: Any, num_channels: int) -> None:
         page = self._page
-        known = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        known = [tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB]
+        if page.compression == tifffile.COMPRESSION.JPEG:  # which is unpacked as RGB; others stay as they are stored
+            known.append(tifffile.PHOTOMETRIC.YCBCR)
         is_planar = page.samplesperpixel > 1 and page.planarconfig != tifffile.PLANARCONFIG.CONTIG
         if page.photometric not in known or is_planar or page.dtype is None or page.imagedepth != 1:
             raise UnreadablePictureError(

@@ -116,12 +116,12 @@ def decode(path: Path) -> np.ndarray | None:
                 upright = ImageOps.exif_transpose(image)
             except Exception:  # a broken note of how to turn it
                 upright = image
-            return _flatten(upright)
+            return flatten(upright)
     except Exception:  # each of Pillow's formats has errors of its own
         return None
 
 
-def _flatten(image: Image.Image) -> np.ndarray:
+def flatten(image: Image.Image) -> np.ndarray:
     """A picture of any mode in RGB, transparency on white."""
     values = np.asarray(image)
     if image.mode.startswith("I;16"):

@@ -318,7 +318,7 @@ def look_at_pipeline(
         outcome = judge(lambda: machine.by_pipeline(case.path), None, lambda _: None)
     else:
         try:
-            loaded = np.asarray(load_image(str(case.path)))
+            loaded = corpus.flatten(load_image(str(case.path)))
         except Exception:
             loaded = None
         outcome = judge(
