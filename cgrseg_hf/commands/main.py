@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The `cgrseg` command."""
 
+import io
 import logging
 import sys
 import warnings
@@ -67,10 +68,12 @@ def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # Names of files need not be text that can be printed, and the escapes are those of JSON.
-    sys.stdout.reconfigure(errors="backslashreplace")
-    # What Pillow says of damaged pictures beside its errors names no file.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # What Pillow and tifffile say of damaged pictures beside their errors names no file, and goes on for pages.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    for name in ("PIL", "tifffile"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     try:
         app(arguments)
     except (ValueError, OSError, ImportError) as error:

@@ -154,7 +154,8 @@ class TiffRows(PictureRows):
             )
         if page.samplesperpixel not in (1, 3, 4, num_channels):
             raise UnreadablePictureError(
-                f"{self._name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}."
+                f"{self._name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}: write a "
+                "TIFF of as many."
             )
         if page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
             # Whole pictures of such values are scaled by their largest one, which no window knows.
@@ -234,7 +235,8 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
         rows = _decode_whole(source, limit, num_channels)
     if math.prod(rows.size) > limit:
         raise UnreadablePictureError(
-            f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}."
+            f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}: pass a "
+            "larger max_pixels, or leave it out."
         )
     return rows
 

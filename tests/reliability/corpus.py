@@ -576,7 +576,7 @@ def add_lying_headers(corpus: Corpus) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
     corpus.add("bomb_60000.png", kind, "refused", bomb)
     # Beyond the limit, but not beyond twice of it, where Pillow itself only warns.
-    corpus.add("bomb_12000.png", kind, "refused", make_png(bytes(12_000 * 1501), (12_000, 12_000), 1, 0))
+    corpus.add("bomb_9500.png", kind, "refused", make_png(bytes(9500 * 1189), (9500, 9500), 1, 0))
     corpus.add("huge_header.png", kind, "refused", make_png(b"", (2**31 - 1, 2**31 - 1)))
     zeros = zlib.compress(bytes(200_000_000), 9)
     photo = np.asarray(corpus.photo(11))
@@ -655,7 +655,6 @@ def add_lying_tiffs(corpus: Corpus, kind: str) -> None:
             ("no_width", {256: 0}, "refused"),
             ("unknown_packing", {259: 12_345}, "refused"),
             ("unknown_color", {262: 99}, "refused"),
-            ("no_rows", {278: 0}, "as decoded"),
             ("huge_rows", {278: 2**31}, "as decoded"),
             ("deep", {258: 64}, "as decoded"),
             ("wrong_deflate", {259: 8}, "refused"),
@@ -769,7 +768,7 @@ def make_masks(folder: Path, photos: Path) -> list[tuple[Case, np.ndarray | None
         "palette.png": encode(with_palette, "PNG"),
         "palette_transparent.png": encode(with_palette, "PNG", transparency=2),
         "grey_transparent.png": encode(mask, "PNG", transparency=1),
-        "palette.gif": encode(with_palette, "GIF"),
+        "palette.gif": encode(with_palette, "GIF", optimize=False),
         "palette.bmp": encode(with_palette, "BMP"),
         "sixteen_bit.png": encode(Image.fromarray(ids.astype(np.uint16)), "PNG"),
         "integers.tif": encode(Image.fromarray(ids.astype(np.int32)), "TIFF"),

@@ -106,6 +106,7 @@ def judge(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, on what is broken
             warnings.simplefilter("error", RuntimeWarning)  # NumPy's, on values that are lost
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # which is one too
             answer = run()
     except Exception as error:
         if is_right is not None and not may_be_refused:
@@ -289,7 +290,7 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         "web page",
         lambda: machine.desk.segment(path, machine.demo).segmentation,
         is_right if is_small else None,
-        names(path, (DemoError,), remedy=False),  # it lists the formats that it takes
+        lambda error: None if isinstance(error, DemoError) else "an error of another kind",
         pixels is not None and Image.open(path).format not in _OF_THE_WEB_PAGE,
     )
 
@@ -453,6 +454,26 @@ def predict_all(machine: Machine, cases: Iterable[Case], folder: Path, outcomes:
     wrong += [] if ended.mebibytes < _MOST_MEBIBYTES else [f"{ended.mebibytes:.0f} MiB of memory"]
     outcomes.wrong += [f"the whole folder, predict: {what}" for what in wrong]
     return ended
+
+
+def predict_in_windows(cases: Iterable[Case], folder: Path, outcomes: Outcomes, model: Path) -> None:
+    """Run `cgrseg predict --tile` on what is read part by part: a result or a line of error for each, and no more."""
+    place = folder / "in_parts"
+    place.mkdir()
+    files = [case.path for case in cases if case.path.suffix in (".tif", ".tiff") and case.path.is_file()]
+    for path in files:
+        shutil.copy(path, place / path.name)
+    limits = ("--tile", "64", "--overlap", "8", "--max-pixels", "1000000")
+    arguments = ("predict", str(place), "--output", str(folder / "windows"), "--model", str(model), "--json", *limits)
+    ended = run_command(*arguments, "--engine", "torch", folder=folder)
+    printed = json.loads(ended.output)
+    about = Counter(one["source"] for one in printed["results"])
+    about.update(line[: re.search(r"\.tiff?", line).end()] for line in printed["errors"])
+    wrong = [line for line in error_lines(ended) if line not in printed["errors"]]
+    wrong += [line for line in printed["errors"] if not REMEDY.search(line)]
+    wrong += [f"{count} lines on {name}" for name, count in about.items() if count > 1]
+    wrong += [] if about.total() == len(files) and ended.code == 1 else [f"{about.total()} of {len(files)} files"]
+    outcomes.wrong += [f"predict in windows: {what}" for what in wrong]
 
 
 def judge_prediction(
@@ -706,6 +727,7 @@ def test_everything_through_every_entry_point(machine, photos, tmp_path, keep_ev
     for case in array_cases:
         look_at_array(machine, case, tmp_path, outcomes)
     ended = predict_all(machine, cases, tmp_path, outcomes, machine.folder)
+    predict_in_windows(cases, tmp_path, outcomes, machine.folder)
     evaluate_all(machine, cases, tmp_path, outcomes, machine.folder)
     fuzzed = [fuzz_arrays(machine, _NUM_FUZZED), fuzz_files(machine, photos, tmp_path / "fuzzed", _NUM_FUZZED)]
 
