@@ -553,7 +553,9 @@ def add_odd_places(corpus: Corpus) -> None:
     """What is no file, or none that can be opened."""
     kind = "folders, links, pipes, rights"
     photo = encode(corpus.photo(10), "JPEG")
-    corpus.add("linked.jpg", kind, "right").symlink_to(corpus.add("to_be_linked.jpg", kind, "right", photo).name)
+    elsewhere = corpus.folder.with_name("elsewhere.jpg")
+    elsewhere.write_bytes(photo)
+    corpus.add("linked.jpg", kind, "right").symlink_to(elsewhere)
     corpus.add("dangling.jpg", kind, "refused").symlink_to("nowhere.jpg")
     corpus.add("loop.jpg", kind, "refused").symlink_to("loop.jpg")
     os.mkfifo(corpus.add("pipe.jpg", kind, "refused"))

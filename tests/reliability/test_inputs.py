@@ -717,6 +717,9 @@ def test_everything_through_every_entry_point(machine, photos, tmp_path, keep_ev
     start = time.perf_counter()
     outcomes = Outcomes()
     cases = make_pictures(tmp_path / "pictures", photos)
+    ended = predict_all(machine, cases, tmp_path, outcomes, machine.folder)
+    predict_in_windows(cases, tmp_path, outcomes, machine.folder)
+    evaluate_all(machine, cases, tmp_path, outcomes, machine.folder)
     for case in cases:
         if case.name != "locked.jpg" or os.geteuid() != 0:
             look_at_picture(machine, case, tmp_path / "mask.png", outcomes)
@@ -726,9 +729,6 @@ def test_everything_through_every_entry_point(machine, photos, tmp_path, keep_ev
     array_cases = make_arrays(tmp_path, photos)
     for case in array_cases:
         look_at_array(machine, case, tmp_path, outcomes)
-    ended = predict_all(machine, cases, tmp_path, outcomes, machine.folder)
-    predict_in_windows(cases, tmp_path, outcomes, machine.folder)
-    evaluate_all(machine, cases, tmp_path, outcomes, machine.folder)
     fuzzed = [fuzz_arrays(machine, _NUM_FUZZED), fuzz_files(machine, photos, tmp_path / "fuzzed", _NUM_FUZZED)]
 
     files = Counter(case.kind for case in [*cases, *(case for case, _ in masks)])
