@@ -577,8 +577,7 @@ def add_lying_headers(corpus: Corpus) -> None:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
     corpus.add("bomb_60000.png", kind, "refused", bomb)
-    # Beyond the limit, but not beyond twice of it, where Pillow itself only warns.
-    corpus.add("bomb_9500.png", kind, "refused", make_png(bytes(9500 * 1189), (9500, 9500), 1, 0))
+    corpus.add("bomb_14000.png", kind, "refused", make_png(bytes(14_000 * 1751), (14_000, 14_000), 1, 0))
     corpus.add("huge_header.png", kind, "refused", make_png(b"", (2**31 - 1, 2**31 - 1)))
     zeros = zlib.compress(bytes(200_000_000), 9)
     photo = np.asarray(corpus.photo(11))
