@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -39,6 +39,12 @@ from .post_processing_cgrseg import LOGITS_STRIDE, label_map_from_logits, resize
 logger = logging.get_logger(__name__)
 
 _FLOATING = (np.float16, np.float32, np.float64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+# What is opened: formats of pixels. Pillow knows others, one of which, PostScript, it hands to a program that runs it.
+# HEIF is opened once a plugin has made it known to Pillow.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+FORMATS_IN_WORDS = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PPM"
+
 _NARROW = (np.uint8, np.uint16, np.bool_, torch.uint8, torch.uint16, torch.bool)
 _TRANSPOSITIONS = {  # what undoes an orientation in EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,7 +63,7 @@ _INTERPOLATION_MODES = {
 
 
 class NotPixelsError(ValueError):
-    """What was passed is never decoded, or its pixels have values that are no brightness; says why, and the remedy."""
+    """What was passed holds no pixels, such as values that are no brightness; says why, and the remedy."""
 
 
 class CGRSegImageProcessorKwargs(ImagesKwargs, total=False):
@@ -424,8 +430,7 @@ def open_image(path: str | os.PathLike) -> Image.Image:
     """
     check_is_file(path)
     try:
-        with Image.open(path) as image:
-            check_is_pixels(image)
+        with open_header(path) as image:
             image.load()
             return image
     except Exception as error:  # each of Pillow's formats has errors of its own for broken files
@@ -441,10 +446,10 @@ def check_is_file(path: str | os.PathLike) -> None:
         raise OSError(errno.EINVAL, "It is a pipe or a device", os.fspath(path))
 
 
-def check_is_pixels(image: Image.Image) -> None:
-    """Refuse PostScript before it is decoded, which would start Ghostscript."""
-    if image.format == "EPS":
-        raise NotPixelsError("it is PostScript, a program and not pixels: convert it to PNG first.")
+def open_header(source: str | os.PathLike | IO[bytes]) -> Image.Image:
+    """A picture of one of the formats `FORMATS`, whatever its file is called, with its pixels still to be decoded."""
+    Image.init()  # makes all formats known that are installed, once
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def why_unreadable(error: Exception) -> str:
@@ -452,7 +457,7 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, NotPixelsError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
-        return "it has no format that Pillow knows: convert it to PNG or JPEG."
+        return f"it is no {FORMATS_IN_WORDS} file, or a broken one: convert it to PNG, or replace it."
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"{printable(error)} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it, or make it smaller."
     if isinstance(error, OSError) and error.strerror:

@@ -192,7 +192,7 @@ def test_postscript_is_never_run(processor, tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
     file = tmp_path / "photo.jpg"
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
-    with pytest.raises(ValueError, match="is PostScript"):
+    with pytest.raises(ValueError, match="it is no JPEG, PNG"):
         processor(file)
 
 

@@ -34,7 +34,7 @@ def convert(
     """
     if Path(source).is_file():
         target = output or Path("runs/convert") / Path(source).stem
-        _check_free(target, overwrite)
+        _check_free(target, overwrite, is_folder=True)
         _from_checkpoint(source, target, dataset, class_names, ema)
         return
     if Path(source).suffix in (_CHECKPOINT_SUFFIX, ".pt", ".bin"):
@@ -44,11 +44,14 @@ def convert(
     target = output or Path("runs/convert") / f"{Path(source).resolve().name}{_CHECKPOINT_SUFFIX}"
     if target.suffix != _CHECKPOINT_SUFFIX:
         raise typer.BadParameter(f"--output {target}: the checkpoint's name must end with {_CHECKPOINT_SUFFIX}.")
-    _check_free(target, overwrite)
+    _check_free(target, overwrite, is_folder=False)
     _to_checkpoint(source, target)
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
+def _check_free(target: Path, overwrite: bool, is_folder: bool) -> None:
+    if target.exists() and target.is_dir() != is_folder:
+        kinds = ("file", "folder") if is_folder else ("folder", "file")
+        raise typer.BadParameter(f"--output {target} is a {kinds[0]}: name a {kinds[1]}.")
     taken = any(target.iterdir()) if target.is_dir() else target.exists()
     if taken and not overwrite:
         raise typer.BadParameter(f"{target} is there already: name another --output, or give --overwrite.")

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ def predict(
     ] = None,
     scale: Annotated[float, typer.Option(help="With --tile, resize photos by this factor first.")] = 1.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos or windows of one size run together.")] = 1,
+    heat_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Write NAME_heat-CLASS.jpg too: the photo with the probability of this class. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(min=1, help="Pixels that a photo may have.", show_default="89 million; with --tile any"),
@@ -80,13 +88,22 @@ def predict(
     if cluster is not None:
         if len(photos) != 1:
             raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
-        one_machine = {"device": device, "size": size, "tile": tile, "max-pixels": max_pixels, "json": as_json or None}
+        one_machine = {
+            "device": device,
+            "size": size,
+            "tile": tile,
+            "max-pixels": max_pixels,
+            "heat-map": heat_map or None,
+            "json": as_json or None,
+        }
         refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
         _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
         return
 
     if tile is None:
         refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
+    else:
+        refuse_options({"heat-map": heat_map or None}, " cannot be used with --tile.")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"--output {output} is a file: name a folder.")
 
@@ -95,22 +112,29 @@ def predict(
     from ..inference import Segmenter, UnreadablePictureError, Video, keep_freed_memory
     from ..inference.threads import map_ahead
     from ..inference.videos import import_av, is_video
+    from ..visualization.heat_maps import find_class
     from .video_results import segment_video
 
     planned = _plan([Path(photo) for photo in photos], output)
     jobs = [job for job in planned if not is_video(job.photo)]
     videos = [job for job in planned if is_video(job.photo)]
     if videos:
+        refuse_options({"heat-map": heat_map or None}, " is for photos, not for videos.")
         import_av()
     keep_freed_memory()
     segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
+    heat_maps = list(dict.fromkeys(heat_map or ()))
+    for name in heat_maps:
+        find_class(name, segmenter.id2label)
     failures: list[Exception] = []
     options: dict[str, Any] = {"batch_size": batch_size}
     if tile is None:
         paths = iter([job.photo for job in jobs])
-        segmentations = segmenter(paths, on_error=lambda _, error: failures.append(error), **options)
+        segmentations = segmenter(
+            paths, on_error=lambda _, error: failures.append(error), return_logits=bool(heat_maps), **options
+        )
     else:
         options |= {"tile": tile, "overlap": overlap, "scale": scale}
         segmentations = _segment_in_windows(segmenter, jobs, options, failures)
@@ -118,7 +142,7 @@ def predict(
     written: list[dict[str, Any]] = []
     with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
         # The next photo is segmented while the files of the last one are written.
-        for result in map_ahead(lambda one: _write(one, targets[one.source]), segmentations):
+        for result in map_ahead(lambda one: _write(one, targets[one.source], heat_maps), segmentations):
             kept = failures if isinstance(result, Exception) else written
             kept.append(result)
             bar.update()
@@ -250,8 +274,13 @@ def _segment_in_windows(
             failures.append(error)
 
 
-def _write(segmentation: "Segmentation", target: Path) -> dict[str, Any] | Exception:
-    """Write one photo's results; what was written where, and the areas, or why the photo cannot be read again."""
+def _write(segmentation: "Segmentation", target: Path, heat_maps: Sequence[str]) -> dict[str, Any] | Exception:
+    """
+    Write one photo's results, with heat maps of the named classes.
+
+    Returns:
+        `dict[str, Any]`: what was written where, and the areas; or an error if the photo cannot be read again.
+    """
     from ..inference import UnreadablePictureError
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -264,4 +293,18 @@ def _write(segmentation: "Segmentation", target: Path) -> dict[str, Any] | Excep
     areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
     classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
     files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
+    if heat_maps:
+        files["heat_maps"] = {name: str(_write_heat_map(segmentation, target, name)) for name in heat_maps}
     return {"source": str(segmentation.source), "files": files, **segmentation.to_dict()}
+
+
+def _write_heat_map(segmentation: "Segmentation", target: Path, class_name: str) -> Path:
+    from ..visualization.heat_maps import find_class
+
+    # Whoever made the model chose the class's name, and no name may lead out of the folder.
+    part = re.sub(r"[^\w-]+", "-", class_name)
+    if part != class_name:
+        part = f"{part}-{find_class(class_name, segmentation.id2label)}"
+    file = target.with_name(f"{target.name}_heat-{part}.jpg")
+    segmentation.heat_map(class_name, max_side=_LARGEST_OVERLAY).save(file, quality=90)
+    return file

@@ -37,19 +37,20 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
     classes = target.with_name(f"{target.name}_classes")
     classes.mkdir(parents=True, exist_ok=True)
     frames: list[dict[str, Any]] = []
+
+    def draw(numbered: "tuple[int, Segmentation]") -> "tuple[np.ndarray, dict[str, float]]":
+        index, segmentation = numbered
+        segmentation.save(classes / f"{index:06}.png")
+        return np.asarray(segmentation.overlay(legend=False)), segmentation.area_shares
+
     with VideoWriter(overlay, video.frame_rate) as writer:
-
-        def write(segmentation: "Segmentation") -> None:
-            writer.write(np.asarray(segmentation.overlay(legend=False)))
-            segmentation.save(classes / f"{len(frames):06}.png")
-            time = float(len(frames) / video.frame_rate)
-            frames.append({"time": round(time, 6), "shares": segmentation.area_shares})
-
         segmentations = tqdm(segmenter(video, **options), desc=video.path.name, total=video.num_frames, unit="frame")
         try:
-            # The next frame is segmented while the files of the last one are written.
-            for _ in map_ahead(write, segmentations):
-                pass
+            # The next frame is segmented while the last one is drawn.
+            for picture, shares in map_ahead(draw, enumerate(segmentations)):
+                time = video.times[len(frames)]
+                writer.write(picture, time)
+                frames.append({"time": round(time, 6), "shares": shares})
         finally:
             _write_areas(areas, video, frames, segmenter)
     files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}

@@ -25,7 +25,7 @@ from datasets.exceptions import DatasetNotFoundError
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from ..image_processing_cgrseg import NotPixelsError, check_is_file, check_is_pixels
+from ..image_processing_cgrseg import check_is_file, open_header
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
 
 # A picture of one channel may hold class ids.
@@ -164,21 +164,18 @@ def open_picture(value: dict[str, Any]) -> PILImage.Image:
         if value is None:
             raise OSError("the row has none")
         if value["bytes"] is not None:
-            picture = PILImage.open(io.BytesIO(value["bytes"]))
+            picture = open_header(io.BytesIO(value["bytes"]))
         elif value["path"] is None:
             raise OSError("it has neither a path nor bytes")
         elif "://" in value["path"]:
             with fsspec.open(value["path"], "rb") as file:
-                picture = PILImage.open(io.BytesIO(file.read()))
+                picture = open_header(io.BytesIO(file.read()))
         else:
             check_is_file(value["path"])
-            picture = PILImage.open(io.BytesIO(Path(value["path"]).read_bytes()))
-        check_is_pixels(picture)
+            picture = open_header(io.BytesIO(Path(value["path"]).read_bytes()))
         picture.load()
     except UnidentifiedImageError as error:  # whose words name the buffer, not the file
         raise OSError("it is no picture, or one of an unknown format") from error
-    except NotPixelsError as error:
-        raise OSError(str(error).rstrip(".")) from error
     except OSError:
         raise
     except Exception as error:  # Pillow's plugins raise all sorts over broken files

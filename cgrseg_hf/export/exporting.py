@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
 from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..inference.pictures import open_picture, to_photo
-from ..post_processing_cgrseg import LOGITS_STRIDE
+from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
 from ..provenance import find_versions
 from .onnx_file import write_onnx
 from .openvino_file import write_openvino
@@ -121,6 +122,8 @@ def export_model(
     on_step = on_step or (lambda text: None)
     output = Path(output)
     _check_output(output, overwrite)
+    if max_calibration < 1:
+        raise ValueError(f"max_calibration={max_calibration}: use at least one photo.")
     photos = [] if calibration is None else _find_photos(calibration, max_calibration)
     if settings.precision == "int8" and not photos:
         raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")
@@ -136,7 +139,8 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         folder = Path(temporary) / output.name
         folder.mkdir()
-        pixels = (_prepare(_read_photo(photo), image_processor) for _, photo in photos)
+        shown = tqdm(photos, desc="Calibrating", unit="photo", leave=False, disable=None)
+        pixels = (_prepare(_read_photo(photo), image_processor) for photo in shown)
         quantising = f", and quantising it on {len(photos)} photos" if settings.precision == "int8" else ""
         on_step(f"Converting the model to {settings.format}{quantising}: this can take a minute or more")
         _WRITERS[settings.format](parts, settings, folder / settings.file, pixels)
@@ -144,7 +148,11 @@ def export_model(
         image_processor.save_pretrained(folder)
         write_settings(folder, settings)
         on_step("Comparing the file with the model in PyTorch")
-        compared = [(name, _read_photo(photo)) for name, photo in photos[:_PHOTOS_COMPARED]]
+        # By number, since export.json may go to others, whom the photos' names are no business of.
+        compared = [
+            (f"calibration photo {number}", _read_photo(photo))
+            for number, photo in enumerate(photos[:_PHOTOS_COMPARED], start=1)
+        ]
         parity = compare(load_runtime(folder), model, image_processor, compared)
         parity.check()
         graph = _describe_graph(model.config, image_processor, settings)
@@ -208,7 +216,7 @@ def _describe_graph(config: PreTrainedConfig, image_processor: Any, settings: Ex
             "size": dict(image_processor.size),
         }
     if settings.include_argmax:
-        label_type = "uint8" if num_labels <= 256 else "int32"
+        label_type = str(label_map_dtype(num_labels)).removeprefix("torch.")
         gives = {"type": label_type, "shape": [batch, height, width], "values": "ids of classes"}
     else:
         stride = {"stride": LOGITS_STRIDE} if config.model_type == CGRSegConfig.model_type else {}
@@ -244,8 +252,8 @@ def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSe
     )
 
 
-def _find_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> list[tuple[str, Any]]:
-    """Names of photos, and what [`open_picture`] opens."""
+def _find_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> list[Any]:
+    """Photos as [`open_picture`] takes them, evenly spread."""
     if isinstance(calibration, str | os.PathLike):
         folder = Path(calibration)
         if not folder.is_dir():
@@ -254,11 +262,7 @@ def _find_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> 
         if not calibration:
             raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(IMAGE_SUFFIXES)}).")
     step = max(len(calibration) / limit, 1)
-    chosen = [calibration[int(index * step)] for index in range(min(len(calibration), limit))]
-    return [
-        (Path(photo).name if isinstance(photo, str | os.PathLike) else f"photo {index}", photo)
-        for index, photo in enumerate(chosen)
-    ]
+    return [calibration[int(index * step)] for index in range(min(len(calibration), limit))]
 
 
 def _read_photo(photo: Any) -> np.ndarray:

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import yaml
 from huggingface_hub import ModelCard
@@ -93,7 +94,7 @@ def extend_card(
         lines += ["", "Exports for other engines, each in a folder of its own:", ""]
         lines += [f"- {export}" for export in exports]
     if pictures:
-        lines += ["", *(f"![Classes that the model found]({picture})" for picture in pictures), "", credit]
+        lines += ["", *(f"![Classes that the model found]({quote(picture)})" for picture in pictures), "", credit]
     added = "\n".join([*lines, _END]) + "\n\n"
     text = _ADDED.sub("", card.text)
     section = _FIRST_SECTION.search(text)

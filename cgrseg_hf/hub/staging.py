@@ -137,14 +137,15 @@ def stage_pictures(model: Path, target: Path, pictures: Sequence[Path]) -> list[
     segmenter = Segmenter.from_pretrained(model, engine="torch")
     names = []
     for path in pictures:
-        if (target / _PICTURES / f"{path.stem}.jpg").exists():
-            raise ValueError(f"Two pictures are named {path.stem}: rename one.")
+        photo_name, overlay_name = (f"{_PICTURES}/{path.stem}{ending}.jpg" for ending in ("", "-classes"))
+        if (target / photo_name).exists() or (target / overlay_name).exists():
+            raise ValueError(f"{path} would take another picture's name on the card: rename one of them.")
         photo = to_photo(open_picture(path))
         photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         overlay = segmenter(photo).overlay(photo)
-        names.append(f"{_PICTURES}/{path.stem}-classes.jpg")
-        photo.save(target / _PICTURES / f"{path.stem}.jpg", quality=90)
-        overlay.save(target / names[-1], quality=90)
+        photo.save(target / photo_name, quality=90)
+        overlay.save(target / overlay_name, quality=90)
+        names.append(overlay_name)
     return names
 
 

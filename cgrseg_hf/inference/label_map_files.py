@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..optional import import_optional
 from ..visualization.colors import Color
+from .pictures import TIFF_SUFFIXES
 
-_TIFF_SUFFIXES = (".tif", ".tiff")
 _TIFF_TILE = 256
 
 
@@ -86,7 +86,7 @@ def write_strips(
 
 def check_strips_suffix(path: Path) -> None:
     """Refuse a file that `write_strips` cannot write."""
-    if path.suffix.lower() in _TIFF_SUFFIXES:
+    if path.suffix.lower() in TIFF_SUFFIXES:
         import_optional("tifffile", "large", "TIFF files of any size")
     elif path.suffix.lower() != ".npy":
         raise ValueError(f"{path} ends in none of .npy, .tif and .tiff.")

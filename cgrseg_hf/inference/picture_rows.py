@@ -19,6 +19,7 @@ from ..image_processing_cgrseg import (
 )
 from ..optional import import_optional
 from .pictures import (
+    TIFF_SUFFIXES,
     PictureSource,
     UnreadablePictureError,
     describe_source,
@@ -28,8 +29,6 @@ from .pictures import (
     to_plain_values,
     to_rows,
 )
-
-_TIFF_SUFFIXES = (".tif", ".tiff")
 
 # A TIFF whose parts unpack to more bytes than this cannot be read in little memory.
 _LARGEST_SEGMENT = 2**28
@@ -225,7 +224,7 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     """
     limit = max_pixels or 2**62
     suffix = Path(source).suffix.lower() if is_path(source) else ""
-    if suffix in _TIFF_SUFFIXES:
+    if suffix in TIFF_SUFFIXES:
         rows = _open_file(TiffRows, source, num_channels)
     elif suffix == ".npy":
         rows = _open_file(NpyRows, source, num_channels)
@@ -233,6 +232,8 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
         rows = ArrayRows(to_rows(source, num_channels), describe_source(source))
     else:
         rows = _decode_whole(source, limit, num_channels)
+    if not math.prod(rows.size):
+        raise UnreadablePictureError(f"{describe_source(source)} has no pixels: pass a picture with some.")
     if math.prod(rows.size) > limit:
         raise UnreadablePictureError(
             f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}: pass a "

@@ -14,7 +14,7 @@ from PIL import Image
 from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import (
     check_is_file,
-    check_is_pixels,
+    open_header,
     pil_to_array,
     printable,
     to_eight_bits,
@@ -26,11 +26,27 @@ from ..image_processing_cgrseg import (
 # A path, an open file, a PIL image, or an array or tensor (height, width, channels) or (channels, height, width).
 PictureSource = str | os.PathLike | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
 
+TIFF_SUFFIXES = (".tif", ".tiff")
+
 _limit_lock = threading.Lock()
 
 
 class UnreadablePictureError(ValueError):
     """What was passed is no picture, or one that is broken or too large."""
+
+
+class TooManyPixelsError(UnreadablePictureError):
+    """
+    A picture has more pixels than are allowed.
+
+    Args:
+        message (`str`): That in words.
+        size (`tuple[int, int]`, *optional*): Its height and width; not known where Pillow's guard has refused it.
+    """
+
+    def __init__(self, message: str, size: tuple[int, int] | None = None):
+        super().__init__(message)
+        self.size = size
 
 
 @dataclass
@@ -86,7 +102,7 @@ def list_pictures(folder: str | os.PathLike) -> list[Path]:
 
 def open_picture(source: PictureSource, max_pixels: int | None = None, num_channels: int = 3) -> Picture:
     """
-    Open a picture and decode it.
+    Open a picture and decode it. A file has to be of one of the formats `FORMATS`, whatever it is called.
 
     Args:
         source (`PictureSource`):
@@ -101,14 +117,15 @@ def open_picture(source: PictureSource, max_pixels: int | None = None, num_chann
         [`Picture`]: the picture.
 
     Raises:
-        UnreadablePictureError: If it is no picture, broken, or has too many pixels.
+        TooManyPixelsError: If it has too many pixels.
+        UnreadablePictureError: If it is no picture, or broken.
     """
     if not is_picture(source):
         raise UnreadablePictureError(
             f"Got {describe_type(source)} for a picture: pass a path, an open file, a PIL image, or an array or "
             "tensor of 2 or 3 dimensions."
         )
-    max_pixels = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    max_pixels = _read_limit() if max_pixels is None else max_pixels
     if isinstance(source, np.ndarray | torch.Tensor):
         rows = to_rows(source, num_channels)
         _check_pixels(source, rows.shape[:2], max_pixels)
@@ -133,18 +150,17 @@ def _decode(source: str | os.PathLike | IO[bytes] | Image.Image, max_pixels: int
         if is_path(source):
             check_is_file(source)
         with _open_within(source, max_pixels) as image:
-            check_is_pixels(image)
             return _load(image, source, max_pixels)
     except UnreadablePictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadablePictureError(_too_many_pixels(name, None, max_pixels)) from error
+        raise TooManyPixelsError(_too_many_pixels(name, "too many", max_pixels)) from error
     except Exception as error:  # each of Pillow's formats has errors of its own for broken files
         raise UnreadablePictureError(f"{name} cannot be read as a picture: {_reason(source, error)}") from error
 
 
 def _load(image: Image.Image, source: PictureSource, max_pixels: int | None) -> Image.Image:
-    _check_pixels(source, image.size, max_pixels)
+    _check_pixels(source, (image.height, image.width), max_pixels)
     image.load()
     return turn_as_seen(image)
 
@@ -157,26 +173,31 @@ def _reason(source: Any, error: Exception) -> str:
 
 def _open_within(source: str | os.PathLike | IO[bytes], max_pixels: int | None) -> Image.Image:
     """Read a picture's header, with Pillow's guard raised for this file alone where more pixels are allowed."""
-    limit = Image.MAX_IMAGE_PIXELS
+    limit = _read_limit()
     if limit is None or (max_pixels is not None and max_pixels <= limit):
-        return Image.open(source)
+        return open_header(source)
     with _limit_lock:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:
-            return Image.open(source)
+            return open_header(source)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _read_limit() -> int | None:
+    """Pillow's guard, and not what another thread has raised it to for one file."""
+    with _limit_lock:
+        return Image.MAX_IMAGE_PIXELS
 
 
 def _check_pixels(source: PictureSource, size: tuple[int, int], max_pixels: int | None) -> None:
     num_pixels = size[0] * size[1]
     if max_pixels is not None and num_pixels > max_pixels:
-        raise UnreadablePictureError(_too_many_pixels(describe_source(source), num_pixels, max_pixels))
+        raise TooManyPixelsError(_too_many_pixels(describe_source(source), f"{num_pixels:,}", max_pixels), size)
 
 
-def _too_many_pixels(name: str, num_pixels: int | None, max_pixels: int | None) -> str:
-    count = "too many" if num_pixels is None else f"{num_pixels:,}"
+def _too_many_pixels(name: str, count: str, max_pixels: int | None) -> str:
     return (
         f"{name} has {count} pixels, more than max_pixels={max_pixels:,}: pass a larger max_pixels to shrink it as a "
         "whole, or tile=512 to run it in windows, with a scale at which things look as large as in training."

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..visualization import Color, class_colors, draw_overlay
+from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
+from ..visualization.heat_maps import find_class
 from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
 from .label_map_files import open_label_map, save_label_map
 from .picture_rows import TiffRows, read_reduced
@@ -155,13 +156,13 @@ class Segmentation:
         scores = scores_of_region(self._kept_logits, self.logits_image_size, self.size, region)
         return scores.softmax(dim=0)[:, 0, 0].cpu().numpy()
 
-    def probability_map(self, class_id: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    def probability_map(self, class_name: str | int, size: tuple[int, int] | None = None) -> np.ndarray:
         """
         Probability of one class at each pixel, from the logits.
 
         Args:
-            class_id (`int`):
-                The class.
+            class_name (`str` or `int`):
+                Name or id of the class.
             size (`tuple[int, int]`, *optional*):
                 Height and width of the result; by default the picture's own.
 
@@ -171,8 +172,7 @@ class Segmentation:
         Raises:
             ValueError: If the logits were not kept, or there is no such class.
         """
-        if class_id not in self.id2label:
-            raise ValueError(f"There is no class {class_id}: classes go from 0 to {len(self.id2label) - 1}.")
+        class_id = find_class(class_name, self.id2label)
         return map_strips(
             lambda scores: scores.softmax(dim=0)[class_id],
             self._kept_logits,
@@ -218,18 +218,42 @@ class Segmentation:
         """
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity={opacity}: it goes from 0 to 1.")
-        if max_side is not None and max_side < 1:
-            raise ValueError(f"max_side={max_side}: it must be at least 1.")
         step = self._step(max_side)
-        if photo is None:
-            if self._read_photo is None:
-                raise ValueError("This segmentation does not know its photo: pass it to overlay().")
-            photo = self._read_photo(step)
-        else:
-            photo = to_photo(open_picture(photo), step)
         label_map = self._reduced_label_map(step)
         # Predictions have no ignored label, and 255 is a class where there are many.
-        return draw_overlay(photo, label_map, self.id2label, opacity, -1, colors, legend)
+        return draw_overlay(self._show_photo(photo, step), label_map, self.id2label, opacity, -1, colors, legend)
+
+    def heat_map(
+        self, class_name: str | int, photo: PictureSource | None = None, max_side: int | None = None
+    ) -> Image.Image:
+        """
+        Lay the probability of one class over the photo, with a colour bar.
+
+        Args:
+            class_name (`str` or `int`):
+                Name or id of the class.
+            photo (`PictureSource`, *optional*), max_side (`int`, *optional*):
+                See [`~Segmentation.overlay`].
+
+        Returns:
+            `PIL.Image.Image`: the photo in grey under the colours.
+
+        Raises:
+            ValueError: If the logits were not kept (`return_logits=True`), or there is no such class or photo.
+        """
+        step = self._step(max_side)
+        name = self.id2label[find_class(class_name, self.id2label)]
+        size = tuple(-(-side // step) for side in self.size)
+        probability = self.probability_map(class_name, size)
+        return draw_heat_map(self._show_photo(photo, step), probability, f"probability of {name}", 0, 1)
+
+    def _show_photo(self, photo: PictureSource | None, step: int) -> Image.Image:
+        """Every so many pixels of a photo, or of the one that was segmented."""
+        if photo is not None:
+            return to_photo(open_picture(photo), step)
+        if self._read_photo is None:
+            raise ValueError("This segmentation does not know its photo: pass it.")
+        return self._read_photo(step)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the overlay, or the colours alone where the photo cannot be had."""
@@ -245,6 +269,8 @@ class Segmentation:
 
     def _step(self, max_side: int | None) -> int:
         """Of how many pixels one is shown, so that no side has more than so many."""
+        if max_side is not None and max_side < 1:
+            raise ValueError(f"max_side={max_side}: it must be at least 1.")
         return 1 if max_side is None else max(-(-max(self.size) // max_side), 1)
 
     def _reduced_label_map(self, step: int) -> np.ndarray:

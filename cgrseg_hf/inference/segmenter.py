@@ -164,7 +164,7 @@ class Segmenter:
         scale: float = 1.0,
         output: str | os.PathLike | None = None,
         progress: bool = False,
-    ) -> Segmentation | list[Segmentation] | Iterator[Segmentation]:
+    ) -> Any:  # a path may be a photo or a folder, and a type checker would ask everybody which it was
         """
         Segment a photo or many.
 

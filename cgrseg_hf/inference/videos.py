@@ -16,6 +16,8 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 _DEFAULT_FRAME_RATE = Fraction(25)
 # The first that PyAV was built with: H.264 plays everywhere.
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
+# Frames are shown at multiples of a fraction of a second no larger than this; MPEG-4 takes none below 1 / 65,535.
+_TICKS_PER_SECOND = 60_000
 
 
 class Video:
@@ -28,6 +30,7 @@ class Video:
     Attributes:
         frame_rate (`Fraction`): Frames per second, on average.
         num_frames (`int`, *optional*): Frames, as far as the file says.
+        times (`list[float]`): When each frame decoded so far is shown, in seconds after the first one.
 
     Raises:
         UnreadablePictureError: If it is no video.
@@ -46,6 +49,7 @@ class Video:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.times: list[float] = []
         self._av = import_av()
         try:
             with self._av.open(str(self.path)) as container:
@@ -65,16 +69,19 @@ class Video:
         Raises:
             UnreadablePictureError: If the file is broken from some frame on.
         """
-        count = 0
+        times, start = [], None
+        self.times = times
         try:
             with self._av.open(str(self.path)) as container:
                 stream = self._find_stream(container)
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
+                    start = frame.time if start is None else start
+                    unknown = frame.time is None or start is None
+                    times.append(float(len(times) / self.frame_rate) if unknown else frame.time - start)
                     yield _turn(frame.to_ndarray(format="rgb24"), frame.rotation)
-                    count += 1
         except (self._av.FFmpegError, OSError) as error:
-            raise self._unreadable(error, f" after {count} frames") from error
+            raise self._unreadable(error, f" after {len(times)} frames") from error
 
     def _find_stream(self, container: object) -> object:
         if not container.streams.video:
@@ -108,8 +115,13 @@ class VideoWriter:
         self.path = Path(path)
         self._av = import_av()
         self._frame_rate = frame_rate.limit_denominator(1001)
+        numerator = self._frame_rate.numerator
+        # So that a frame of a constant rate lasts a whole number of ticks.
+        self._tick = Fraction(1, numerator * max(_TICKS_PER_SECOND // numerator, 1))
         self._container = self._av.open(str(self.path), "w")
         self._stream = None
+        self._num_frames = 0
+        self._last = -1
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -122,13 +134,15 @@ class VideoWriter:
                 self._container.mux(packet)
         self._container.close()
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
         """
         Add a frame.
 
         Args:
             frame (`np.ndarray` of shape `(height, width, 3)`):
                 RGB, uint8; an odd row or column at the edge is left out, since players need even sides.
+            time (`float`, *optional*):
+                When it is shown, in seconds from the beginning; by default at the constant frame rate.
         """
         frame = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
         if self._stream is None:
@@ -136,7 +150,13 @@ class VideoWriter:
             self._stream = self._container.add_stream(encoder, rate=self._frame_rate)
             self._stream.height, self._stream.width = frame.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-        for packet in self._stream.encode(self._av.VideoFrame.from_ndarray(frame, format="rgb24")):
+            self._stream.codec_context.time_base = self._tick
+        picture = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
+        moment = self._num_frames / self._frame_rate if time is None else Fraction(time)
+        self._last = max(round(moment / self._tick), self._last + 1)  # no two frames at once, and none backwards
+        self._num_frames += 1
+        picture.time_base, picture.pts = self._tick, self._last
+        for packet in self._stream.encode(picture):
             self._container.mux(packet)
 
 

@@ -8,9 +8,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..yaml_files import read_yaml
 from .paper import CITATION, get_paper_figures
 
 _TEMPLATE = Path(__file__).parent / "trained.md.jinja"
@@ -64,6 +64,8 @@ class CardFacts:
     is_shipped: bool = False
 
     def __post_init__(self):
+        if isinstance(self.limits, str):
+            object.__setattr__(self, "limits", (self.limits,))
         if self.license == "other" and not (self.license_name and self.license_link):
             raise ValueError("license is 'other': give license_name and license_link too, or the Hub shows no licence.")
         if self.paper_checkpoint:
@@ -77,12 +79,7 @@ def read_facts(path: Path) -> CardFacts:
     Raises:
         ValueError: If the file is no YAML, or a field is missing or unknown.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path} holds a {type(values).__name__}: it has to be a list of 'name: value' lines.")
+    values = read_yaml(path)
     needed = [one.name for one in fields(CardFacts) if one.default is MISSING and one.default_factory is MISSING]
     if missing := [name for name in needed if name not in values]:
         raise ValueError(f"{path} does not say {', '.join(missing)}: a card needs {', '.join(needed)}.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from ..yaml_files import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -202,13 +202,7 @@ def load_recipe(name: str | Path) -> TrainingConfig:
                 f"There is no recipe {str(name)!r}.{hint} The recipes are {', '.join(recipe_names())}; a file of "
                 "your own works as well."
             )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{path} holds a {type(values).__name__}: a recipe is a list of 'name: value' lines.")
-    values = dict(values)
+    values = read_yaml(path)
     base = load_recipe(values.pop("base")) if "base" in values else TrainingConfig()
     if "model_settings" in values:
         base = dataclasses.replace(base, model_settings={})  # a file has them all

@@ -243,7 +243,7 @@ def draw_prototype_weights(
     size, line, longest = 14, 24, 260
     order = np.argsort(-weights, kind="stable")[:max_classes].tolist()
     left_out = len(weights) - len(order)
-    rest = f"{left_out} more classes  {format_share(1 - weights[order].sum())}" if left_out else ""
+    rest = f"{left_out} more classes  {format_share(max(0.0, 1 - weights[order].sum()))}" if left_out else ""
     font = load_font(size, [id2label[class_id] for class_id in order])
     names = {class_id: shorten(id2label[class_id], font, 16 * size) for class_id in order}
     name_right = size + max(font.getlength(name) for name in names.values())

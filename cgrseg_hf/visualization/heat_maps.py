@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Numbers over photos: class scores, entropy, attention, with a colour bar that says what the colours mean."""
 
+import difflib
 import itertools
 import math
 from collections.abc import Mapping
@@ -119,7 +120,7 @@ def draw_class_heat_map(
             f"Got scores of shape {scores.shape}, but (num_labels={len(id2label)}, height, width) is expected: those "
             "of one photo, for every class."
         )
-    class_id = _find_class(class_name, id2label)
+    class_id = find_class(class_name, id2label)
     highest = scores.max(axis=0)
     normalizer = sum(np.exp(of_class - highest) for of_class in scores)  # by class: no second copy of all scores
     probability = np.exp(scores[class_id] - highest) / normalizer
@@ -163,6 +164,26 @@ def draw_entropy_map(
         color_map=color_map,
         opacity=opacity,
     )
+
+
+def find_class(class_name: str | int, id2label: Mapping[int, str]) -> int:
+    """
+    The id of a class that somebody names.
+
+    Args:
+        class_name (`str` or `int`): Its name or id.
+        id2label (`Mapping[int, str]`): Names of the classes.
+
+    Raises:
+        ValueError: If there is none; with the class whose name is most like it.
+    """
+    for class_id, name in id2label.items():
+        if class_name in (name, class_id):
+            return class_id
+    names = [str(name) for name in id2label.values()]
+    close = difflib.get_close_matches(str(class_name), names, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise ValueError(f"No class is named {class_name!r}.{hint} The classes are {', '.join(names)}.")
 
 
 def apply_color_map(position: np.ndarray, color_map: ColorMapName = "viridis") -> np.ndarray:
@@ -213,13 +234,6 @@ def resize_values(
     weight = resize(finite)
     is_number = weight >= 0.5
     return resize(np.where(finite, values, 0)) / np.where(is_number, weight, 1), is_number
-
-
-def _find_class(class_name: str | int, id2label: Mapping[int, str]) -> int:
-    for class_id, name in id2label.items():
-        if class_name in (name, class_id):
-            return class_id
-    raise ValueError(f"No class is named {class_name!r}; the classes are {', '.join(map(str, id2label.values()))}.")
 
 
 def _draw_color_bar(

@@ -34,6 +34,11 @@ def convert(*arguments):
     return CliRunner().invoke(app, ["convert", *map(str, arguments)])
 
 
+def make_folder(path):
+    path.mkdir()
+    return path
+
+
 def test_a_checkpoint_becomes_a_model_with_the_names_of_a_data_set(model, checkpoint, tmp_path):
     folder = tmp_path / "model"
     result = convert(checkpoint, "-o", folder, "--dataset", "camvid")
@@ -74,13 +79,16 @@ def test_what_does_not_fit_is_said(model, checkpoint, tmp_path):
     assert not (tmp_path / "a").exists()
     assert "There is no checkpoint" in convert(tmp_path / "none.pth").output
     model.save_pretrained(tmp_path / "model")
+    file = tmp_path / "file"
+    file.touch()
+    assert "is a file: name a folder" in convert(checkpoint, "-o", file, "--overwrite").output
+    assert "is a folder: name a file" in convert(tmp_path / "model", "-o", make_folder(tmp_path / "c.pth")).output
     assert "must end with .pth" in convert(tmp_path / "model", "-o", tmp_path / "b").output
     assert "--dataset: these are for checkpoint files" in convert(tmp_path / "model", "--dataset", "camvid").output
 
 
 def test_what_is_there_stays(checkpoint, tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
+    folder = make_folder(tmp_path / "model")
     (folder / "notes.txt").write_text("mine")
     refused = convert(checkpoint, "-o", folder, "--dataset", "camvid")
     assert refused.exit_code == 2

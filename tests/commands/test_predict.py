@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.commands.main import app
+from cgrseg_hf.commands.predict import _write_heat_map
 from cgrseg_hf.inference import Segmentation, Segmenter, Video, VideoWriter
 
 
@@ -190,6 +191,32 @@ def test_a_video_and_a_photo(predict, model):
     assert [frame["time"] for frame in areas["frames"]] == [0, 0.1, 0.2, 0.3]
     assert [frame["shares"] for frame in areas["frames"]] == [one.area_shares for one in segmentations]
     assert sum(areas["mean_shares"].values()) == pytest.approx(1)
+
+
+def test_heat_maps_of_named_classes(predict):
+    save_photo(Path("in/photo.jpg"))
+    done = predict("in", "-o", "out", "--heat-map", "LABEL_3", "--heat-map", "LABEL_1", "--json")
+    assert done.exit_code == 0, done.output
+    assert [name for name in files_in("out") if "heat" in name] == [
+        "in/photo_heat-LABEL_1.jpg",
+        "in/photo_heat-LABEL_3.jpg",
+    ]
+    refused = predict("in", "-o", "out", "--heat-map", "LABEL3")
+    assert "Did you mean LABEL_3?" in str(refused.exception)
+    refused = predict("in", "-o", "out", "--heat-map", "LABEL_3", "--tile", "64")
+    assert "--heat-map cannot be used with --tile" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("traffic light", "photo_heat-traffic-light-1.jpg"), ("../x", "photo_heat--x-1.jpg")]
+)
+def test_class_names_stay_in_the_output_folder(tmp_path, name, file):
+    logits = torch.randn(2, 4, 6)
+    photo = Image.new("RGB", (6, 4))
+    segmentation = Segmentation(
+        np.zeros((4, 6), np.uint8), {0: "a", 1: name}, read_photo=lambda step: photo, logits=logits
+    )
+    assert _write_heat_map(segmentation, tmp_path / "photo", name) == tmp_path / file
 
 
 def test_a_broken_video_is_reported(predict):

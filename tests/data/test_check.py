@@ -161,7 +161,7 @@ def test_files_that_are_never_decoded(two_class_folder, monkeypatch):
     (images / "d.jpg").mkdir()
     (finding,) = check_folder(two_class_folder).errors
     assert (finding.kind, finding.count) == ("unreadable file", 3)
-    assert "a.jpg (it is PostScript" in str(finding) and "b.png (it is PostScript" in str(finding)
+    assert "a.jpg (it is no picture" in str(finding) and "b.png (it is no picture" in str(finding)
     assert "It is a pipe or a device" in str(finding)
 
 

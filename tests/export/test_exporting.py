@@ -143,7 +143,7 @@ def test_another_model_is_noticed(runtime, tiny_config, decided_folder):
 
 def test_comparison_on_photos(runtime, decided_model, decided_folder, photos):
     image_processor = AutoImageProcessor.from_pretrained(decided_folder)
-    named = [(name, _read_photo(photo)) for name, photo in _find_photos(photos, 2)]
+    named = [(photo.name, _read_photo(photo)) for photo in _find_photos(photos, 2)]
     report = compare(runtime("openvino"), decided_model, image_processor, named)
     assert [one.picture for one in report.comparisons[:5]] == ["a photo"] * 5
     assert [one.picture for one in report.comparisons[5:]] == ["000000010014.jpg", "000000012280.jpg"]
@@ -226,6 +226,7 @@ def test_an_export_is_no_model_to_export(exported, tmp_path):
         ({"format": "torch", "precision": "int8"}, "for the formats 'onnx' and 'openvino'"),
         ({"format": "openvino", "precision": "int8"}, "needs calibration"),
         ({"precision": "int8", "calibration": []}, "needs calibration"),
+        ({"max_calibration": 0}, "use at least one photo"),
         ({"calibration": "no/such/folder"}, "'no/such/folder' is no folder of photos"),
         ({"size": (512,)}, "give height and width"),
         ({"size": (0, 512)}, "give height and width"),
@@ -261,18 +262,17 @@ def test_folders_that_are_no_exports(tmp_path):
 
 
 def test_calibration_photos(photos, tmp_path):
-    names = [name for name, _ in _find_photos(photos, 128)]
-    assert names == sorted(path.name for path in photos.glob("*.jpg"))
-    assert [name for name, _ in _find_photos(str(photos), 4)] == names[::3]
+    files = _find_photos(photos, 128)
+    assert files == sorted(photos.glob("*.jpg"))
+    assert _find_photos(str(photos), 4) == files[::3]
     array = make_picture((40, 50))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it
     Image.fromarray(array).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     found = _find_photos([array, Image.fromarray(array), tmp_path / "turned.png", array[..., 0]], 10)
-    assert [name for name, _ in found] == ["photo 0", "photo 1", "turned.png", "photo 3"]
-    for _, photo in found[:3]:
+    for photo in found[:3]:
         np.testing.assert_array_equal(_read_photo(photo), array)
-    assert _read_photo(found[3][1]).shape == (40, 50, 3)
+    assert _read_photo(found[3]).shape == (40, 50, 3)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no photos"):
         _find_photos(tmp_path / "empty", 10)

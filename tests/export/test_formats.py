@@ -169,6 +169,9 @@ def test_eight_bits(exported, runtime, logits_of, photos, format):
     report = exported(format, "int8", calibration=str(photos), max_calibration=4)
     assert [one.picture for one in report.parity.comparisons[:5]] == ["a photo"] * 5
     assert len(report.parity.comparisons) == 9
+    written = (report.folder / "export.json").read_text()
+    assert "calibration photo 4" in written
+    assert not [photo.name for photo in photos.iterdir() if photo.stem in written]
     assert report.parity.logit_difference > 0
     run = runtime(format, "int8", calibration=str(photos), max_calibration=4)
     pixels = make_pixels(2, 3, 97, 131)

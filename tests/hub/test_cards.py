@@ -45,6 +45,9 @@ def test_card_that_says_nothing(tmp_path: Path):
 
 def test_a_later_push_replaces_what_an_earlier_one_added(tmp_path: Path):
     card = read_card(write(tmp_path, text="\n# A model\n\nIt segments.\n\n## Limits\n\nMany.\n"))
+    assert "](pictures/my%20street%20%281%29.jpg)" in extend_card(
+        card, "user/one", pictures=["pictures/my street (1).jpg"]
+    )
     first = extend_card(card, "user/one", exports=["`onnx`: ONNX"], pictures=["pictures/a.jpg"], credit="Mine.")
     for part in ('model="user/one", trust_remote_code=True', "- `onnx`: ONNX", "](pictures/a.jpg)\n\nMine."):
         assert part in first

@@ -198,9 +198,11 @@ def test_probabilities_from_kept_logits(segmenter, make_photo, size):
     assert np.ptp(expected[3]) > 0.1
     np.testing.assert_allclose(segmentation.probability_map(3), expected[3], atol=1e-4)
     assert segmentation.probability_map(3, (20, 30)).shape == (20, 30)
+    np.testing.assert_array_equal(segmentation.probability_map("LABEL_3"), segmentation.probability_map(3))
+    assert segmentation.heat_map("LABEL_3").width > segmentation.heat_map(3, max_side=20).width > 20
     with pytest.raises(ValueError, match=f"columns from 0 to {width - 1}"):
         segmentation.probabilities_at(0, width)
-    with pytest.raises(ValueError, match="no class 5"):
+    with pytest.raises(ValueError, match="No class is named 5"):
         segmentation.probability_map(5)
     with pytest.raises(ValueError, match="return_logits=True"):
         segmenter(photo).probabilities_at(0, 0)
@@ -219,7 +221,7 @@ def test_broken_files(segmenter, make_photo, tmp_path, caplog):
     (tmp_path / "c.jpg").write_text("no picture")
     make_photo(seed=2).save(tmp_path / "d.jpg")
     make_photo(seed=3).save(tmp_path / "e.jpg")
-    for name, reason in (("b.jpg", "truncated"), ("c.jpg", "no format"), ("f.jpg", "no such file")):
+    for name, reason in (("b.jpg", "truncated"), ("c.jpg", "it is no JPEG"), ("f.jpg", "no such file")):
         with pytest.raises(UnreadablePictureError, match=rf"{name} cannot be read as a picture: .*{reason}"):
             segmenter(tmp_path / name)
     with pytest.raises(UnreadablePictureError, match=r"b\.jpg"):
@@ -238,7 +240,7 @@ def test_postscript_is_never_run(segmenter, tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
     file = tmp_path / "photo.jpg"
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
-    with pytest.raises(UnreadablePictureError, match="is PostScript"):
+    with pytest.raises(UnreadablePictureError, match="it is no JPEG, PNG"):
         segmenter(file)
 
 

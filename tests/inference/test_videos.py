@@ -46,6 +46,24 @@ def test_frames_come_back(video):
     assert len(list(opened)) == 10, "a second pass starts from the first frame"
 
 
+def test_times_of_a_variable_frame_rate(tmp_path):
+    """What phones write in bad light: frames that last differently long."""
+    file, times = tmp_path / "variable.mp4", [0.0, 0.04, 0.2, 0.24, 1.0, 1.5]
+    with VideoWriter(file, Fraction(25)) as writer:
+        for frame, time in zip(moving_bar(), times):
+            writer.write(frame, time)
+    opened = Video(file)
+    assert len(list(opened)) == len(times)
+    assert opened.times == pytest.approx(times, abs=1e-4)
+
+
+def test_times_of_a_constant_frame_rate(video):
+    opened = Video(video)
+    assert opened.times == []
+    list(opened)
+    assert opened.times == pytest.approx([index / float(FRAME_RATE) for index in range(10)], abs=1e-4)
+
+
 def test_a_turned_video_is_turned(video, tmp_path):
     """What phones write: frames as the sensor lies, and a matrix that says how to show them."""
     turned = tmp_path / "turned.mp4"

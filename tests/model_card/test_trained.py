@@ -115,6 +115,8 @@ def test_facts_from_a_file(tmp_path, change, message):
     text = "".join(f"{name}: {getattr(FACTS, name)}\n" for name in names)
     path.write_text(text)
     assert read_facts(path) == dataclasses.replace(FACTS, evaluation="", limits=())
+    path.write_text(text + "limits: Small things.\n")
+    assert read_facts(path).limits == ("Small things.",)
     path.write_text(text.replace(*change, 1))
     with pytest.raises(ValueError, match=message):
         read_facts(path)

@@ -62,9 +62,8 @@ _LARGEST_IN_WINDOWS = 50_000  # bytes
 _LIBTIFF = re.compile(r"(tempfile\.tif|[A-Z]\w+): \w")
 # Above what the model and the largest picture take; a decoded bomb takes 3,600 more.
 _MOST_MEBIBYTES = 3000
-_NUM_FUZZED = 250
+_NUM_FUZZED = 1500
 _WEB_PAGE = Limits()
-_OF_THE_WEB_PAGE = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
 @dataclass
@@ -283,15 +282,14 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         clear = names(path, (UnreadablePictureError,))
         note("windows", lambda: machine.limited_segmenter(path, **windows), wanted, clear, is_tiff)
     look_at_pipeline(machine, case, pixels, expected, outcomes)
-    if path.is_fifo():  # nobody can send one
+    if not path.is_file():  # nobody can send one
         return
     is_small = pixels is not None and pixels.shape[0] * pixels.shape[1] <= _WEB_PAGE.max_pixels
     note(
         "web page",
         lambda: machine.desk.segment(path, machine.demo).segmentation,
         is_right if is_small else None,
-        lambda error: None if isinstance(error, DemoError) else "an error of another kind",
-        pixels is not None and Image.open(path).format not in _OF_THE_WEB_PAGE,
+        names(path, (DemoError,)),
     )
 
 
@@ -676,10 +674,10 @@ def test_pictures_are_right_or_refused_in_words(machine, photos, tmp_path, add):
 
 def test_arrays_are_right_or_refused_in_words(machine, photos, tmp_path):
     outcomes = Outcomes()
-    for case in make_arrays(tmp_path, photos):
+    for case in make_arrays(tmp_path, photos)[::2]:
         look_at_array(machine, case, tmp_path, outcomes)
     assert not outcomes.wrong, "\n".join(outcomes.wrong)
-    assert outcomes.total("right") > 50 and outcomes.total("refused") > 50
+    assert outcomes.total("right") > 30 and outcomes.total("refused") > 30
 
 
 def test_masks_are_right_or_refused_in_words(machine, photos, tmp_path):
