@@ -1,7 +1,10 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The `cgrseg` command."""
 
+import io
+import logging
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -64,6 +67,13 @@ def options(
 def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # Names of files need not be text that can be printed, and the escapes are those of JSON.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # What Pillow and tifffile say of damaged pictures beside their errors names no file, and goes on for pages.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for name in ("PIL", "tifffile"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     try:
         app(arguments)
     except (ValueError, OSError, ImportError) as error:

@@ -2,7 +2,6 @@
 """What people pass as a picture, opened within a limit of pixels; what cannot be read is said in words."""
 
 import os
-import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,22 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..data.layouts import IMAGE_SUFFIXES, list_files
-from ..image_processing_cgrseg import pil_to_array, to_eight_bits, turn_as_seen
+from ..image_processing_cgrseg import (
+    check_is_file,
+    open_header,
+    pil_to_array,
+    printable,
+    to_eight_bits,
+    to_native,
+    turn_as_seen,
+    why_unreadable,
+)
 
 # A path, an open file, a PIL image, or an array or tensor (height, width, channels) or (channels, height, width).
 PictureSource = str | os.PathLike | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
-
-# What is opened: formats of pixels. Pillow knows others, one of which, PostScript, it hands to a program that runs it.
-# HEIF is opened once a plugin has made it known to Pillow.
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
-FORMATS_IN_WORDS = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PPM"
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -75,13 +78,13 @@ def is_picture(source: Any) -> bool:
 
 
 def describe_source(source: Any) -> str:
-    """What to call it in a message."""
+    """What to call it in a message, in one line."""
     if is_path(source):
-        return str(source)
+        return printable(source)
     if isinstance(source, np.ndarray | torch.Tensor):
         return f"The {type(source).__name__} of shape {tuple(source.shape)}"
     name = getattr(source, "name", None) or getattr(source, "filename", None)
-    return str(name) if name else f"The {type(source).__name__}"
+    return printable(name) if name else f"The {type(source).__name__}"
 
 
 def list_pictures(folder: str | os.PathLike) -> list[Path]:
@@ -144,6 +147,8 @@ def _decode(source: str | os.PathLike | IO[bytes] | Image.Image, max_pixels: int
     try:
         if isinstance(source, Image.Image):
             return _load(source, source, max_pixels)
+        if is_path(source):
+            check_is_file(source)
         with _open_within(source, max_pixels) as image:
             return _load(image, source, max_pixels)
     except UnreadablePictureError:
@@ -157,34 +162,25 @@ def _decode(source: str | os.PathLike | IO[bytes] | Image.Image, max_pixels: int
 def _load(image: Image.Image, source: PictureSource, max_pixels: int | None) -> Image.Image:
     _check_pixels(source, (image.height, image.width), max_pixels)
     image.load()
-    try:
-        return turn_as_seen(image)
-    except (SyntaxError, ValueError, struct.error):
-        return image  # what says how to turn it is broken; its pixels are not
+    return turn_as_seen(image)
 
 
 def _reason(source: Any, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is no {FORMATS_IN_WORDS} file, or a broken one."
     if is_path(source) and str(source).startswith(("http://", "https://")):
         return "it is an address; download it first and pass the file."
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror[0].lower()}{error.strerror[1:]}."
-    return f"{error}."
+    return why_unreadable(error)
 
 
 def _open_within(source: str | os.PathLike | IO[bytes], max_pixels: int | None) -> Image.Image:
     """Read a picture's header, with Pillow's guard raised for this file alone where more pixels are allowed."""
-    Image.init()  # makes all formats known that are installed, once
-    formats = [name for name in FORMATS if name in Image.OPEN]
     limit = _read_limit()
     if limit is None or (max_pixels is not None and max_pixels <= limit):
-        return Image.open(source, formats=formats)
+        return open_header(source)
     with _limit_lock:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:
-            return Image.open(source, formats=formats)
+            return open_header(source)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -228,14 +224,21 @@ def to_rows(array: np.ndarray | torch.Tensor, num_channels: int = 3) -> np.ndarr
         UnreadablePictureError: If it has no pixels, no axis for the channels, or values that are no numbers.
     """
     is_first = array.ndim == 3 and _channels_first(array, num_channels)
-    array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+    array = _to_numpy(array) if isinstance(array, torch.Tensor) else array
     if array.dtype.kind not in "uifb":
         raise UnreadablePictureError(f"Got an array of the type {array.dtype}: pass integers, floats or booleans.")
     if array.size == 0:
-        raise UnreadablePictureError(f"Got an array of shape {array.shape}, which has no pixels.")
+        raise UnreadablePictureError(f"Got an array of shape {array.shape}, which has no pixels: pass one with some.")
     if array.ndim == 2:
         return array[..., None]
     return np.moveaxis(array, 0, -1) if is_first else array
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array; of the types that NumPy has not, bfloat16 is one."""
+    tensor = tensor.detach().cpu()
+    is_known = tensor.dtype != torch.bfloat16
+    return (tensor if is_known else tensor.float()).numpy()
 
 
 def scale_floats(rows: np.ndarray, name: str, looked_at: np.ndarray | None = None) -> np.ndarray:
@@ -247,21 +250,27 @@ def scale_floats(rows: np.ndarray, name: str, looked_at: np.ndarray | None = Non
         name (`str`): What to call the picture in a message.
         looked_at (`numpy.ndarray`, *optional*): Pixels that tell the range, if these are a part of a picture.
 
+    Returns:
+        `numpy.ndarray` of the same shape, in this machine's byte order.
+
     Raises:
-        UnreadablePictureError: If values are not finite, or below 0, as normalised ones are.
+        UnreadablePictureError: If values are not finite, below 0, as normalised ones are, or above what the others
+            say is white.
     """
+    rows = to_native(rows)
     if rows.dtype.kind != "f":
         return rows
-    looked_at = rows if looked_at is None else looked_at
-    lowest, highest = float(looked_at.min()), float(looked_at.max())
+    lowest, highest = float(rows.min()), float(rows.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise UnreadablePictureError(f"{name} holds values that are not finite: replace NaN and infinity.")
-    if lowest < 0:
+    white = 1 if (highest if looked_at is None else looked_at.max()) <= 1 else 255
+    # Of other channels than those of colours, such as a satellite's, nobody knows the highest value.
+    if lowest < 0 or (highest > white and (white == 1 or rows.shape[-1] in (1, 3))):
         raise UnreadablePictureError(
-            f"{name} holds values from {lowest:.3g} to {highest:.3g}: pass pixels from 0 to 255, or from 0 to 1, "
-            "before any normalisation; the image processor's is done here."
+            f"{name} holds values from {lowest:.3g} to {highest:.3g}: pass pixels from 0 to 255, or all of them from 0 "
+            "to 1, before any normalisation; the image processor's is done here."
         )
-    return rows.astype(np.float32) * np.float32(255 if highest <= 1 else 1)
+    return rows.astype(np.float32) * np.float32(255 // white)
 
 
 def to_plain_values(rows: np.ndarray) -> np.ndarray:
@@ -286,7 +295,7 @@ def to_photo(picture: Picture, step: int = 1) -> Image.Image:
 
 def rows_to_photo(rows: np.ndarray) -> Image.Image:
     """An array (height, width, channels) in RGB for people; of more than four channels the first three are shown."""
-    rows = to_plain_values(rows)
+    rows = to_plain_values(to_native(rows))
     if rows.dtype != np.uint8:
         rows = rows.round().clip(0, 255).astype(np.uint8)
     if rows.shape[-1] in (2, 3, 4):
