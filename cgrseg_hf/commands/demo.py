@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 from .data_options import DeviceOption, EngineOption
 
 
@@ -51,4 +52,4 @@ def demo(
         from ..demo.session import Limits
 
         shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model)
-        serve(listener, shelf, Limits(max_pixels, time_limit, concurrency), queue_size, typer.echo)
+        serve(listener, shelf, Limits(max_pixels, time_limit, concurrency), queue_size, echo)
