@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 from .data_options import DeviceOption, EngineOption, override_size, refuse_options
 
 if TYPE_CHECKING:
@@ -162,8 +163,8 @@ def predict(
 def _report(failures: Sequence[object], result: str) -> None:
     """Say what failed, and in the last line where the results are."""
     for failure in failures:
-        typer.secho(str(failure), fg="red", err=True)
-    typer.echo(result)
+        echo(failure, err=True, color="red")
+    echo(result)
     if failures:
         raise typer.Exit(1)
 
