@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""A stranger's file cannot hurt who opens it: it runs no code, reaches no other file or address, and fools no reader."""
+"""A stranger's file cannot hurt who opens it: it runs no code, reaches no other file, and fools no reader."""
 
 import ast
 import contextlib
@@ -33,7 +33,7 @@ from hub_server import BRANCH, HubRequestHandler, RepoStore
 from PIL import Image
 from transformers import AutoModelForSemanticSegmentation
 
-from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegModel, EfficientFormerV2Backbone
+from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel, EfficientFormerV2Backbone
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.commands.predict import _plan, _write_heat_map
 from cgrseg_hf.conversion import from_official, load_imagenet_backbone
@@ -472,8 +472,8 @@ def travelling(decided_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("travelling")
     source = tmp_path_factory.mktemp("source") / "model"
     shutil.copytree(decided_folder, source)
-    card = "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-segmentation\n---\n# A model\n\nIt.\n"
-    (source / "README.md").write_text(card)
+    metadata = "license: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-segmentation\n"
+    (source / "README.md").write_text(f"---\n{metadata}---\n# A model\n\nIt.\n")
     stage_folder(source, folder, "user/model")
     return folder
 
@@ -696,7 +696,7 @@ def listener() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_error(404)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 (http.server's name)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -793,8 +793,8 @@ def test_the_page_serves_nothing_outside_its_folder(decided_folder, tmp_path):
                 f"//{secret}",
                 f"/..%2f..%2f{secret}",
             )
-            files = [f"{start}{place}" for start in ("", "/file=", "/gradio_api/file=", "/static", "/assets", "/theme.css")
-                     for place in places]  # fmt: skip
+            starts = ("", "/file=", "/gradio_api/file=", "/static", "/assets", "/theme.css")
+            files = [f"{start}{place}" for start in starts for place in places]
             files += [f"/gradio_api/file={secret}", f"/gradio_api/file={folder}/link.txt", f"/file={secret}"]
             files += [f"/gradio_api/file={folder}/../{up}{secret}", f"/gradio_api/file={folder}%00{secret}"]
             files += [f"/gradio_api/file={decided_folder}/config.json", f"/gradio_api/file=file://{secret}"]
