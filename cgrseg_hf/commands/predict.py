@@ -214,7 +214,7 @@ def _plan(photos: list[Path], output: Path) -> list[_Job]:
     taken: set[str] = set()
     for photo, place in places.items():
         name = place.with_suffix("")
-        if same_name[_comparable(name)] > 1 or name.name == ".":  # of "..jpg"
+        if same_name[_comparable(name)] > 1 or not name.name.strip("."):  # of "..jpg"
             name = place
         name = name.with_name(_shorten(name.name))
         unique, count = name, 1
