@@ -11,6 +11,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..conversion.files import read_checkpoint
 _STATE = "training_state.pt"
 _RANDOM_STATE = "random_state_{}.pt"
 _UNFINISHED = "unfinished-"
+DAMAGE_REMEDY = "Remove this folder: --resume then goes on from the checkpoint before it, or anew if there is none."
 _REPLACED = "replaced-"
 
 
@@ -81,6 +83,20 @@ def explain_failed_write(path: Path, unfinished: Path | None = None) -> Iterator
         raise OSError(
             f"{path} cannot be written ({reason}). Make room there, or move the run's folder to another disk."
         ) from error
+
+
+@contextlib.contextmanager
+def explain_damage(checkpoint: Path) -> Iterator[None]:
+    """
+    Name the checkpoint that cannot be loaded, why, and what to do, whatever the library that read calls it.
+
+    Raises:
+        ValueError: Instead of the error that arose.
+    """
+    try:
+        yield
+    except (OSError, ValueError, EOFError, RuntimeError, UnpicklingError, SafetensorError) as error:
+        raise ValueError(f"{checkpoint} cannot be loaded ({error}). {DAMAGE_REMEDY}") from error
 
 
 def finish_folder(unfinished: Path, folder: Path) -> None:
@@ -172,17 +188,24 @@ def load_state(path: Path) -> dict[str, Any]:
     The state that a checkpoint was saved with.
 
     Raises:
-        ValueError: If the file holds more than tensors and plain values, or is damaged.
+        ValueError: If the file holds more than tensors and plain values, or is damaged; the message says what to do.
     """
-    return _read(path / _STATE)
+    with explain_damage(path):
+        return read_checkpoint(path / _STATE)
 
 
 def restore_random_state(path: Path, process_index: int) -> None:
-    """Let this process's generators go on where they were; without a state of this process they stay as they are."""
+    """
+    Let this process's generators go on where they were; without a state of this process they stay as they are.
+
+    Raises:
+        ValueError: As of `load_state`.
+    """
     file = path / _RANDOM_STATE.format(process_index)
     if not file.exists():  # saved by fewer processes
         return
-    state = _read(file)
+    with explain_damage(path):
+        state = read_checkpoint(file)
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"])
@@ -205,17 +228,6 @@ def _save(state: dict[str, Any], path: Path) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A file of a checkpoint: tensors and plain values alone, since unpickling anything else could run code."""
-    try:
-        return read_checkpoint(file)
-    except ValueError as error:
-        raise ValueError(
-            f"{error} To go on from an earlier checkpoint, remove the folder {file.parent}; to start anew from its "
-            f"weights, train with --model {file.parent}."
-        ) from error
 
 
 def _random_state() -> dict[str, Any]:

@@ -4,12 +4,10 @@
 import contextlib
 import math
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
@@ -188,18 +186,15 @@ class TrainingRun:
         Raises:
             ValueError: If the checkpoint is damaged; the message says what to do.
         """
-        remedy = "Remove this folder: --resume then goes on from the checkpoint before it, or anew if there is none."
-        try:
-            state = checkpoints.load_state(checkpoint)
+        state = checkpoints.load_state(checkpoint)
+        with checkpoints.explain_damage(checkpoint):
             # By transformers, which writes weights of some models under other names than they have in memory.
             saved = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
-        except (OSError, EOFError, RuntimeError, UnpicklingError, SafetensorError) as error:
-            raise ValueError(f"{checkpoint} cannot be loaded ({error}). {remedy}") from error
         self.step, self.best_mean_iou = state["step"], state["best_mean_iou"]
         self.evaluated_step = state["evaluated_step"]
         self.model.load_state_dict(saved.state_dict())
         if not self.has_finite_weights():
-            raise ValueError(f"{checkpoint} holds weights that are not finite. {remedy}")
+            raise ValueError(f"{checkpoint} holds weights that are not finite. {checkpoints.DAMAGE_REMEDY}")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"]:
