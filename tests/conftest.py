@@ -66,6 +66,15 @@ def photos() -> Path:
     return FIXTURES / "photos" / "images"
 
 
+@pytest.fixture
+def postscript(tmp_path, monkeypatch) -> Path:
+    """A program named as a photo; the test fails if it is handed to Ghostscript, as Pillow would to decode it."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    return file
+
+
 @pytest.fixture(scope="session")
 def decided_model(tiny_config) -> CGRSegForSemanticSegmentation:
     """A tiny model whose scores lie so far apart that no rounding error decides between classes."""

@@ -188,12 +188,9 @@ def test_files_that_are_no_pictures_are_named(processor, picture, tmp_path):
         processor(tmp_path / "pipe.png")
 
 
-def test_postscript_is_never_run(processor, tmp_path, monkeypatch):
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
-    file = tmp_path / "photo.jpg"
-    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+def test_postscript_is_never_run(processor, postscript):
     with pytest.raises(ValueError, match="it is no JPEG, PNG"):
-        processor(file)
+        processor(postscript)
 
 
 def test_files_are_closed(processor, picture, tmp_path):

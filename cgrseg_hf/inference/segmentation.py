@@ -241,11 +241,10 @@ class Segmentation:
         Raises:
             ValueError: If the logits were not kept (`return_logits=True`), or there is no such class or photo.
         """
-        step = self._step(max_side)
-        name = self.id2label[find_class(class_name, self.id2label)]
-        size = tuple(-(-side // step) for side in self.size)
-        probability = self.probability_map(class_name, size)
-        return draw_heat_map(self._show_photo(photo, step), probability, f"probability of {name}", 0, 1)
+        step, class_id = self._step(max_side), find_class(class_name, self.id2label)
+        probability = self.probability_map(class_id, tuple(-(-side // step) for side in self.size))
+        caption = f"probability of {self.id2label[class_id]}"
+        return draw_heat_map(self._show_photo(photo, step), probability, caption, 0, 1)
 
     def _show_photo(self, photo: PictureSource | None, step: int) -> Image.Image:
         """Every so many pixels of a photo, or of the one that was segmented."""
