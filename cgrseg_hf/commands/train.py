@@ -40,4 +40,5 @@ def train(
     options = {"data": config.data, "dataset": config.dataset}
     if config.label_ids != "auto":
         options["label-ids"] = config.label_ids
-    echo(f"Next: cgrseg evaluate {result.model}", *(f"--{name} {value}" for name, value in options.items() if value))
+    given = "".join(f" --{name} {value}" for name, value in options.items() if value)
+    echo(f"Next: cgrseg evaluate {result.model}{given}")

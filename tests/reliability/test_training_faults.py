@@ -409,8 +409,8 @@ def diverge(trial: Trial) -> tuple[Any, ...]:
     message = trial.find_message(output, r"Error: The (loss of|weights after) step \d+ .*--model .*--output")
     assert exit_code == 1, output
     trial.check_checkpoints()
-    (named,) = set(re.findall(r"--model runs/mine/checkpoints/(step-\d+)", message))
-    step = checkpoints.load_state(good := Path(trial.config.output, "checkpoints", named))["step"]
+    good = Path(re.search(r"--model (\S+),", output)[1])  # the newest may hold weights that are finite and beyond use
+    step = int(good.name.removeprefix("step-"))
     config = config.replace(model=str(good), max_steps=SAVE_STEPS, output=str(trial.folder / "other"))
     run(config, trial.start_command, trial.launcher)
     weights = load_file(trial.folder / "other" / "last" / "model.safetensors")
