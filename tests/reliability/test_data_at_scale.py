@@ -184,7 +184,7 @@ def lose_a_worker(config, start_command) -> tuple[str, int]:
         What the run said, and the step that it went on from.
     """
     whole = start_command(config.replace(output=config.output + "-whole"))
-    output, _ = whole.communicate(timeout=300)
+    output, _ = whole.communicate(timeout=900)
     assert whole.returncode == 0, output
     process = start_command(config)
     folder = Path(config.output)
@@ -197,7 +197,7 @@ def lose_a_worker(config, start_command) -> tuple[str, int]:
     newest = checkpoints.list_checkpoints(folder / "checkpoints")[-1]
     step = checkpoints.load_state(newest)["step"]
     resumed = start_command(config, "--resume")
-    output, _ = resumed.communicate(timeout=300)
+    output, _ = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, output
     assert f"Going on after step {step}," in output
     assert_same_weights(

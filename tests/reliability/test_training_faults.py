@@ -211,10 +211,11 @@ class Trial:
         return step
 
     def find_message(self, output: str, pattern: str) -> str:
-        """The line that says what happened, without what differs from run to run."""
-        line = next((line for line in re.split(r"[\r\n]+", output) if re.search(pattern, line)), None)
-        assert line is not None, f"Nothing says {pattern!r}:\n{output}"
-        line = re.sub(r"\x1b\[[\d;]*m", "", line)
+        """What a line says of it from where the pattern begins, without what differs from run to run."""
+        lines = (re.search(f"({pattern}).*", line) for line in re.split(r"[\r\n]+", output))
+        found = next((line for line in lines if line), None)
+        assert found is not None, f"Nothing says {pattern!r}:\n{output}"
+        line = re.sub(r"\x1b\[[\d;]*m", "", found[0])
         for path, name in ((self.config.output, "runs/mine"), (self.config.data, "mydata"), (str(self.folder), "…")):
             line = line.replace(path, name)
         return re.sub(r"pid [\d, ]+", "pid …", line).strip()
