@@ -2,6 +2,7 @@
 """A stranger's file cannot hurt who opens it: it runs no code, reaches no other file or address, and fools no reader."""
 
 import ast
+import base64
 import contextlib
 import io
 import json
@@ -33,7 +34,7 @@ from hub_server import BRANCH, HubRequestHandler, RepoStore
 from PIL import Image
 from transformers import AutoModelForSemanticSegmentation
 
-from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegModel, EfficientFormerV2Backbone
+from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel, EfficientFormerV2Backbone
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.commands.predict import _plan, _write_heat_map
 from cgrseg_hf.conversion import from_official, load_imagenet_backbone
@@ -50,7 +51,7 @@ from cgrseg_hf.inference import Segmenter
 from cgrseg_hf.inference.picture_rows import open_rows
 from cgrseg_hf.model_card import read_facts
 from cgrseg_hf.model_card.markdown import escape_values
-from cgrseg_hf.terminal import printable
+from cgrseg_hf.terminal import _PrintableRecord, printable
 from cgrseg_hf.training import TrainingConfig, checkpoints
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
@@ -472,8 +473,8 @@ def travelling(decided_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("travelling")
     source = tmp_path_factory.mktemp("source") / "model"
     shutil.copytree(decided_folder, source)
-    card = "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-segmentation\n---\n# A model\n\nIt.\n"
-    (source / "README.md").write_text(card)
+    metadata = "license: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-segmentation"
+    (source / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n\nIt.\n")
     stage_folder(source, folder, "user/model")
     return folder
 
@@ -602,15 +603,8 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
             assert all(control not in "".join(bars) for control in CONTROLS if control != "\r")
             assert "\\u" in said
     with trying("control characters in names", "messages of libraries"):
-        record = logging.LogRecord("a", logging.WARNING, "f", 1, "%s", (HOSTILE,), None)
-        from cgrseg_hf.terminal import _PrintableRecord
-
-        assert not has_controls(_PrintableRecord(**vars_of(record)).getMessage())
-
-
-def vars_of(record: logging.LogRecord) -> dict[str, object]:
-    return {"name": record.name, "level": record.levelno, "pathname": record.pathname, "lineno": record.lineno,
-            "msg": record.msg, "args": record.args, "exc_info": None}  # fmt: skip
+        record = _PrintableRecord("a", logging.WARNING, "f", 1, "%s", (HOSTILE,), None)
+        assert not has_controls(record.getMessage())
 
 
 # 4. Names that lead elsewhere.
@@ -663,13 +657,14 @@ def test_keys_of_archives_are_names_and_no_paths(photos, decided_folder, tmp_pat
 
 
 def test_links_of_a_folder_are_not_published(decided_folder, travelling, tmp_path):
-    secret, source = tmp_path / "secret.txt", tmp_path / "model"
+    secret, source, staged = tmp_path / "secret.txt", tmp_path / "model", tmp_path / "staged"
+    staged.mkdir()
     secret.write_text("secret")
     shutil.copytree(travelling, source)
     (source / "LICENSE.txt").symlink_to(secret)
     with trying("links out of the folder", "push"):
         with pytest.raises(ValueError, match="would publish") as refused:
-            stage_folder(source, tmp_path / "staged", "user/model") if (tmp_path / "staged").mkdir() is None else None
+            stage_folder(source, staged, "user/model")
         assert str(source / "LICENSE.txt") in str(refused.value)
     export, target = tmp_path / "export", tmp_path / "target"
     shutil.copytree(decided_folder, export)
@@ -696,7 +691,8 @@ def listener() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_error(404)
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def log_message(self, *_: object) -> None:
             pass
@@ -793,8 +789,8 @@ def test_the_page_serves_nothing_outside_its_folder(decided_folder, tmp_path):
                 f"//{secret}",
                 f"/..%2f..%2f{secret}",
             )
-            files = [f"{start}{place}" for start in ("", "/file=", "/gradio_api/file=", "/static", "/assets", "/theme.css")
-                     for place in places]  # fmt: skip
+            starts = ("", "/file=", "/gradio_api/file=", "/static", "/assets", "/theme.css")
+            files = [f"{start}{place}" for start in starts for place in places]
             files += [f"/gradio_api/file={secret}", f"/gradio_api/file={folder}/link.txt", f"/file={secret}"]
             files += [f"/gradio_api/file={folder}/../{up}{secret}", f"/gradio_api/file={folder}%00{secret}"]
             files += [f"/gradio_api/file={decided_folder}/config.json", f"/gradio_api/file=file://{secret}"]
@@ -868,7 +864,7 @@ def erring_hub(decided_folder, tmp_path) -> Iterator[tuple[str, type[ErringHub]]
     store.create_branch("user/model", "files")
     operations = []
     for name in ("config.json", "model.safetensors"):
-        content = __import__("base64").b64encode((decided_folder / name).read_bytes()).decode()
+        content = base64.b64encode((decided_folder / name).read_bytes()).decode()
         operations.append({"key": "file", "value": {"path": name, "content": content}})
     store.commit("user/model", BRANCH, operations)
 
