@@ -6,13 +6,16 @@ gives tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. Th
 """
 
 import difflib
+import errno
 import os
+import stat
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from transformers import BatchFeature, TensorType
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_processing_outputs import SemanticSegmentationPostProcessorOutput
@@ -36,11 +39,31 @@ from .post_processing_cgrseg import LOGITS_STRIDE, label_map_from_logits, resize
 logger = logging.get_logger(__name__)
 
 _FLOATING = (np.float16, np.float32, np.float64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+# What is opened: formats of pixels. Pillow knows others, one of which, PostScript, it hands to a program that runs it.
+# HEIF is opened once a plugin has made it known to Pillow.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
+FORMATS_IN_WORDS = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PPM"
+
+_NARROW = (np.uint8, np.uint16, np.bool_, torch.uint8, torch.uint16, torch.bool)
+_TRANSPOSITIONS = {  # what undoes an orientation in EXIF
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _INTERPOLATION_MODES = {
     PILImageResampling.NEAREST: "nearest-exact",
     PILImageResampling.BILINEAR: "bilinear",
     PILImageResampling.BICUBIC: "bicubic",
 }
+
+
+class NotPixelsError(ValueError):
+    """What was passed holds no pixels, such as values that are no brightness; says why, and the remedy."""
 
 
 class CGRSegImageProcessorKwargs(ImagesKwargs, total=False):
@@ -110,7 +133,8 @@ class CGRSegImageProcessingMixin:
                 A picture or several, of any sizes: paths, PIL images, arrays or tensors, or one array of frames
                 `(frames, height, width, channels)`. PIL images and files come out as a person sees them: rotated as
                 their EXIF says, transparency on white, grey, palette, CMYK and 16-bit pictures as RGB. Floating
-                values are taken for 0 to 255 unless `do_rescale=False`.
+                values, and whole numbers of other types than uint8 and uint16, are taken for 0 to 255 unless
+                `do_rescale=False`.
             segmentation_maps (`ImageInput`, *optional*):
                 As many label maps, of the pictures' heights and widths as a person sees them: PIL images (of their
                 palette, the ids count), arrays or tensors `(height, width)` of whole numbers.
@@ -125,8 +149,10 @@ class CGRSegImageProcessingMixin:
             with `ignore_index`.
 
         Raises:
-            ValueError: If a label map does not fit its picture, or holds fractions, negative labels, or, with
-                `num_labels`, labels that do not exist.
+            OSError: If there is no such file, or it may not be read.
+            ValueError: If a file is no picture or a broken one, or an array has no pixels, other channels than there
+                are means, or values that are no brightness, such as NaN; or if a label map does not fit its picture, or
+                holds fractions, negative labels, or, with `num_labels`, labels that do not exist.
         """
         return super().preprocess(images, segmentation_maps, **kwargs)
 
@@ -137,7 +163,7 @@ class CGRSegImageProcessingMixin:
         if isinstance(image_url_or_urls, str) and image_url_or_urls.startswith(("http://", "https://", "data:")):
             return load_image(image_url_or_urls)
         if isinstance(image_url_or_urls, str | os.PathLike):
-            return Image.open(image_url_or_urls)
+            return open_image(image_url_or_urls)
         if is_valid_image(image_url_or_urls):
             return image_url_or_urls
         raise TypeError(
@@ -146,7 +172,9 @@ class CGRSegImageProcessingMixin:
         )
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
-        return flatten_images(self.fetch_images(images))
+        if pictures := flatten_images(self.fetch_images(images)):
+            return pictures
+        raise ValueError("There are no pictures: pass at least one.")
 
     def process_image(
         self,
@@ -155,17 +183,23 @@ class CGRSegImageProcessingMixin:
         input_data_format: str | ChannelDimension | None = None,
         num_channels: int = 3,
         do_rescale: bool | None = None,
+        rescale_factor: float = 1 / 255,
         **kwargs,
     ):
         """One picture in the backend's own type, (channels, height, width)."""
-        if isinstance(image, Image.Image):
-            image = pil_to_array(image, do_convert_rgb)
-            input_data_format = ChannelDimension.LAST
-        else:
-            image = image if isinstance(image, torch.Tensor) else np.array(image, order="C")
-            if image.ndim == 2:
-                image = image[..., None]
+        name = printable(getattr(image, "filename", "")) or "A picture"
+        try:
+            if isinstance(image, Image.Image):
+                image = pil_to_array(image, do_convert_rgb)
                 input_data_format = ChannelDimension.LAST
+            else:
+                image = image if isinstance(image, torch.Tensor) else to_native(np.array(image, order="C"))
+                image = check_values(image, is_brightness=bool(do_rescale) and rescale_factor == 1 / 255)
+        except NotPixelsError as error:
+            raise ValueError(f"{name} cannot be used: {error}") from error
+        if image.ndim == 2:
+            image = image[..., None]
+            input_data_format = ChannelDimension.LAST
         if image.dtype in (np.uint16, torch.uint16):
             image = to_eight_bits(image)
         elif image.dtype in (np.bool_, torch.bool):
@@ -176,13 +210,13 @@ class CGRSegImageProcessingMixin:
                 "pass do_rescale=False."
             )
         if input_data_format is None:
-            input_data_format = infer_channel_dimension_format(image, num_channels=(1, 3, 4, num_channels))
+            input_data_format = find_channels(image, num_channels)
+        is_float = image.dtype in _FLOATING
+        image = super().process_image(image, do_convert_rgb=False, input_data_format=input_data_format, **kwargs)
         # An array with as many channels as there are means is data to be used as it is, such as four bands.
-        channel_axis = 0 if input_data_format == ChannelDimension.FIRST else -1
-        do_convert_rgb = do_convert_rgb and image.shape[channel_axis] != num_channels
-        return super().process_image(
-            image, do_convert_rgb=do_convert_rgb, input_data_format=input_data_format, **kwargs
-        )
+        if do_convert_rgb and len(image) != num_channels:
+            image = to_three_channels(image, white=1 if is_float and not do_rescale else 255)
+        return image
 
     def _preprocess_image_like_inputs(
         self,
@@ -202,9 +236,12 @@ class CGRSegImageProcessingMixin:
             input_data_format=input_data_format,
             num_channels=len(image_mean) if isinstance(image_mean, Sequence) else 3,
             do_rescale=kwargs["do_rescale"],
+            rescale_factor=kwargs["rescale_factor"],
             **device_kwargs,
         )
         images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(image) for image in images]
+        if kwargs["do_normalize"]:
+            check_channels(images, image_mean)
         label_maps = None
         if segmentation_maps is not None:
             label_maps = self._prepare_label_maps(segmentation_maps, images, **kwargs)
@@ -380,29 +417,202 @@ def flatten_images(images: Any) -> list:
         return [images]
     if images.ndim == 4:
         return list(images)
-    raise ValueError(f"Got an array of shape {tuple(images.shape)}: a picture has 2 or 3 dimensions, a batch 4.")
+    raise ValueError(f"Got an array of shape {tuple(images.shape)}: pass 2 or 3 dimensions, or 4 for a batch.")
+
+
+def open_image(path: str | os.PathLike) -> Image.Image:
+    """
+    Read a picture from a file.
+
+    Raises:
+        OSError: If there is no such file, or it may not be read.
+        ValueError: If it is no picture, or a broken one; the message names it.
+    """
+    check_is_file(path)
+    try:
+        with open_header(path) as image:
+            image.load()
+            return image
+    except Exception as error:  # each of Pillow's formats has errors of its own for broken files
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{printable(path)} cannot be read as a picture: {why_unreadable(error)}") from error
+
+
+def check_is_file(path: str | os.PathLike) -> None:
+    """Refuse pipes and devices, from which nothing may ever come."""
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "It is a pipe or a device", os.fspath(path))
+
+
+def open_header(source: str | os.PathLike | IO[bytes]) -> Image.Image:
+    """A picture of one of the formats `FORMATS`, whatever its file is called, with its pixels still to be decoded."""
+    Image.init()  # makes all formats known that are installed, once
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file over which Pillow raised an error, and the remedy."""
+    if isinstance(error, NotPixelsError):
+        return str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no {FORMATS_IN_WORDS} file, or a broken one: convert it to PNG, or replace it."
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"{printable(error)} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it, or make it smaller."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror[0].lower()}{error.strerror[1:]}: check its path and the rights to it."
+    return f"it is damaged ({printable(error) or type(error).__name__}): replace it."
+
+
+def printable(name: Any) -> str:
+    """What a name or message is in one line of a terminal, where it may hold line breaks and control characters."""
+    text = str(name)
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def find_orientation(image: Image.Image) -> int:
+    """How a picture is stored turned, 1 (upright) to 8, as its EXIF says; 1 if that says nothing or is broken."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises all sorts over broken EXIF; the pixels are good
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TRANSPOSITIONS else 1
 
 
 def turn_as_seen(image: Image.Image) -> Image.Image:
     """A picture turned as its EXIF says; the picture itself where it says nothing."""
-    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return ImageOps.exif_transpose(image) if is_turned else image
+    # Pillow's own exif_transpose writes the EXIF anew, and fails where it is broken elsewhere.
+    orientation = find_orientation(image)
+    if orientation == 1:
+        return image
+    turned = image.transpose(_TRANSPOSITIONS[orientation])
+    for place in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):  # where Pillow finds an orientation
+        turned.info.pop(place, None)
+    return turned
 
 
 def pil_to_array(image: Image.Image, do_convert_rgb: bool | None) -> np.ndarray:
-    """A picture as a person sees it, (height, width, channels), uint8."""
+    """
+    A picture as a person sees it, (height, width, channels), uint8.
+
+    Raises:
+        NotPixelsError: If its values are no brightness.
+    """
     image = turn_as_seen(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.array(image)
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow may widen to 32, or 8 in a type too wide
-        values = np.asarray(image)
-        narrow = image.mode == "I" and values.max() <= 255
-        image = Image.fromarray(values.clip(0).astype(np.uint8) if narrow else to_eight_bits(values))
+        values = to_native(np.asarray(image))
+        is_narrow = find_highest(values, 65535) <= 255 and image.mode == "I"
+        image = Image.fromarray(values.astype(np.uint8) if is_narrow else to_eight_bits(values))
     elif image.mode == "F":
         values = np.asarray(image)
-        image = Image.fromarray((values * (255 if values.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8))
+        scale = 255 if find_highest(values, 255) <= 1 else 1
+        image = Image.fromarray((values * scale).round().astype(np.uint8))
+    elif image.mode == "LAB":
+        profiles = [ImageCms.createProfile(space) for space in ("LAB", "sRGB")]
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
     array = convert_to_rgb(image, return_numpy=True) if do_convert_rgb else np.array(image)
     return array[..., None] if array.ndim == 2 else array
+
+
+def check_values(image: "np.ndarray | torch.Tensor", is_brightness: bool) -> "np.ndarray | torch.Tensor":
+    """
+    An array, its whole numbers of brightness in uint8 or uint16, without others than these.
+
+    Args:
+        image (`numpy.ndarray` or `torch.Tensor`): The array.
+        is_brightness (`bool`): Whether whole numbers are to be 0 to 255, or 0 to 65535 as uint16.
+
+    Raises:
+        ValueError: If it has no pixels, or complex ones.
+        NotPixelsError: If values are not finite, or whole numbers out of range.
+    """
+    if 0 in image.shape:
+        raise ValueError(f"Got an array of shape {tuple(image.shape)}, which has no pixels: pass one with some.")
+    if isinstance(image, torch.Tensor) and image.is_complex():
+        raise ValueError(f"Got a tensor of the type {image.dtype}: pass integers, floats or booleans.")
+    if image.dtype in _FLOATING:
+        _check_finite(float(image.min()), float(image.max()))
+    elif is_brightness and image.dtype not in _NARROW:
+        find_highest(image, 255)
+        return image.to(torch.uint8) if isinstance(image, torch.Tensor) else image.astype(np.uint8)
+    return image
+
+
+def find_highest(values: "np.ndarray | torch.Tensor", largest: int) -> float:
+    """
+    The highest of values that lie between 0 and the largest possible one.
+
+    Raises:
+        NotPixelsError: If they lie elsewhere.
+    """
+    lowest, highest = float(values.min()), float(values.max())
+    _check_finite(lowest, highest)
+    if lowest < 0 or highest > largest:
+        raise NotPixelsError(
+            f"it holds values from {lowest:g} to {highest:g}: scale them to 0 to 255, or for 16 bits to 0 to 65535; "
+            "what is no brightness needs do_rescale=False, or another rescale_factor, of the image processor."
+        )
+    return highest
+
+
+def _check_finite(lowest: float, highest: float) -> None:
+    if not (np.isfinite(lowest) and np.isfinite(highest)):  # NaN shows in both, infinity in one of them
+        raise NotPixelsError("it holds values that are not finite: replace NaN and infinity.")
+
+
+def find_channels(image: "np.ndarray | torch.Tensor", num_channels: int) -> ChannelDimension:
+    """Whether the channels are an array's first axis or its last."""
+    possible = sorted({1, 3, 4, num_channels})
+    if image.shape[0] not in possible and image.shape[-1] not in possible:
+        raise ValueError(
+            f"Got an array of shape {tuple(image.shape)}, neither of whose outer axes has {possible} channels: pass "
+            "(height, width, channels) or (channels, height, width)."
+        )
+    return infer_channel_dimension_format(image, num_channels=tuple(possible))
+
+
+def to_three_channels(image: "np.ndarray | torch.Tensor", white: float) -> "np.ndarray | torch.Tensor":
+    """(1, height, width) and (4, height, width) as RGB, transparency on white; others as they are."""
+    if len(image) == 1:
+        return image.repeat(3, 1, 1) if isinstance(image, torch.Tensor) else image.repeat(3, axis=0)
+    if len(image) != 4:
+        return image
+    if not isinstance(image, torch.Tensor):
+        return to_three_channels(torch.from_numpy(image), white).numpy()
+    opacity = image[3:].float() / white
+    on_white = image[:3].float() * opacity + white * (1 - opacity)
+    return (on_white if image.is_floating_point() else on_white.round()).to(image.dtype)
+
+
+def check_channels(images: Sequence[torch.Tensor], image_mean: float | Sequence[float] | None) -> None:
+    """Refuse pictures (channels, height, width) of other channels than there are means."""
+    num_means = len(image_mean) if isinstance(image_mean, Sequence) else 1
+    for image in images:
+        if len(image) != num_means and 1 not in (len(image), num_means):
+            raise ValueError(
+                f"A picture has {len(image)} channels, height {image.shape[1]} and width {image.shape[2]}, but "
+                f"image_mean {num_means} values: check input_data_format, or set image_mean and image_std for its "
+                "channels."
+            )
+
+
+def to_native(array: np.ndarray) -> np.ndarray:
+    """
+    An array in a type that PyTorch has, of this machine's byte order.
+
+    Raises:
+        ValueError: If it holds no numbers.
+    """
+    if array.dtype.kind not in "uifb":
+        raise ValueError(f"Got an array of the type {array.dtype}: pass integers, floats or booleans.")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 2:
+        return np.minimum(array.astype(np.uint64), np.uint64(np.iinfo(np.int64).max)).astype(np.int64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def to_eight_bits(image: "np.ndarray | torch.Tensor") -> "np.ndarray | torch.Tensor":
@@ -420,8 +630,8 @@ def label_map_to_tensor(label_map: ImageInput, index: int, ignore_index: int) ->
                 f"Segmentation map {index} is a picture of mode {label_map.mode!r}, whose pixels are colours, not "
                 "class ids: convert it to one channel of ids first."
             )
-        label_map = np.array(label_map)
-    values = torch.as_tensor(np.array(label_map) if not isinstance(label_map, torch.Tensor) else label_map)
+        label_map = np.array(turn_as_seen(label_map))
+    values = label_map if isinstance(label_map, torch.Tensor) else torch.as_tensor(to_native(np.array(label_map)))
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
         values = values.squeeze(0 if values.shape[0] == 1 else -1)
     if values.ndim != 2:
@@ -429,6 +639,8 @@ def label_map_to_tensor(label_map: ImageInput, index: int, ignore_index: int) ->
             f"Segmentation map {index} has shape {tuple(values.shape)}, but (height, width) of class ids is expected; "
             "the colours of a picture are no ids."
         )
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # PyTorch compares these with no other type
+        values = values.to(torch.int64)
     labels = values.to(torch.int64, copy=True)
     wrong = (labels != values) | ((labels < 0) & (labels != ignore_index))
     if wrong.any():

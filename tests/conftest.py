@@ -21,6 +21,8 @@ from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImagePr
 from cgrseg_hf.export import ExportReport, export_model
 from cgrseg_hf.modeling_efficientformerv2 import position_distances
 
+pytest_plugins = ("training_runs",)
+
 FIXTURES = Path(__file__).parent / "fixtures"
 sys.path.append(str(FIXTURES / "parity"))
 

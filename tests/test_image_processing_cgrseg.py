@@ -2,12 +2,14 @@
 """Pictures of every kind to pixels, and logits to label maps, with both image processors."""
 
 import logging
+import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from transformers import AutoImageProcessor, BatchFeature, pipeline
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
@@ -170,6 +172,135 @@ def test_something_else_than_an_image_is_refused(processor):
         processor({"image": 1})
     with pytest.raises(FileNotFoundError, match="nowhere"):
         processor("nowhere.jpg")
+
+
+def test_files_that_are_no_pictures_are_named(processor, picture, tmp_path):
+    broken, words = tmp_path / "broken.png", tmp_path / "two\nlines.jpg"
+    picture.save(broken)
+    broken.write_bytes(broken.read_bytes()[:60])
+    words.write_text("no picture")
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as a picture: it is damaged .*: replace it"):
+        processor(str(broken))
+    with pytest.raises(ValueError, match=r"two\\nlines\.jpg cannot be read as .*: convert it to PNG"):
+        processor(words)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match="a pipe"):  # from which nothing would ever come
+        processor(tmp_path / "pipe.png")
+
+
+def test_postscript_is_never_run(processor, tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(ValueError, match="it is no JPEG, PNG"):
+        processor(file)
+
+
+def test_files_are_closed(processor, picture, tmp_path):
+    """So that a list may name more of them than a process may hold open."""
+    picture.save(tmp_path / "file.png")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    images = processor.fetch_images([tmp_path / "file.png"] * 20)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(images) == 20
+
+
+def test_broken_exif_is_no_broken_picture(processor, picture, tmp_path):
+    """Orientation 6, and an entry of a kind that cannot be written anew; or no EXIF at all."""
+    entries = [(0x0112, 3, 1, b"\0\6\0\0"), (0x8769, 4, 1, b"\xff\xff\xff\xff")]
+    content = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries))
+    content += b"".join(struct.pack(">HHI", *one[:3]) + one[3] for one in entries) + bytes(4)
+    picture.save(tmp_path / "turned.png", exif=content)
+    picture.save(tmp_path / "words.png", exif=b"Exif\0\0no such thing")
+    turned = np.rot90(np.asarray(picture), k=-1)
+    np.testing.assert_array_equal(pixels(processor, tmp_path / "turned.png"), turned)
+    np.testing.assert_array_equal(pixels(processor, tmp_path / "words.png"), picture)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((4, 5, 3), np.nan),
+        np.float32([[[1, 2, np.inf]]]),
+        np.full((4, 5, 3), 256),
+        np.full((4, 5, 3), -1, dtype=np.int16),
+        np.full((4, 5, 3), 2**64 - 1, dtype=np.uint64),
+        torch.full((3, 4, 5), 1000),
+        np.full((4, 5, 3), 1j),
+        torch.full((3, 4, 5), 1j),
+        np.full((4, 5, 3), "7"),
+        np.full((4, 5, 3), None),
+        np.zeros((0, 5, 3)),
+        np.zeros((6, 5, 2)),
+        np.zeros((0, 4, 5, 3)),
+        [],
+        np.zeros(7),
+    ],
+)
+def test_arrays_without_brightness_are_refused(processor, array):
+    with pytest.raises(ValueError, match=r"pass|replace|scale"):
+        processor(array)
+
+
+def test_values_of_another_kind_than_brightness(processor):
+    heights = np.int32([[[3000], [-5], [7]]])
+    values = processor(heights, input_data_format="channels_last", **AS_THEY_ARE).pixel_values[0]
+    assert values[:, 0].tolist() == [[3000, -5, 7]] * 3
+    assert np.abs(processor(heights, rescale_factor=1e-4).pixel_values[0]).max() < 5
+
+
+def test_channels_that_are_declared_wrongly(processor):
+    with pytest.raises(ValueError, match=r"has 40 channels, .*check input_data_format"):
+        processor(np.zeros((40, 50, 3), dtype=np.uint8), input_data_format="channels_first")
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">f4", np.int32, np.uint32, np.uint64, np.float64, np.longdouble])
+def test_arrays_of_every_type(processor, picture, dtype):
+    array = np.asarray(picture).astype(np.uint16) * (257 if dtype == ">u2" else 1)
+    np.testing.assert_array_equal(pixels(processor, array.astype(dtype)), picture)
+    np.testing.assert_array_equal(pixels(processor, array[..., 1].astype(dtype))[..., 2], np.asarray(picture)[..., 1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
+def test_arrays_with_transparency(processor, dtype):
+    array = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 100, 200, 51]]], dtype=dtype)
+    expected = [[[10, 20, 30], [255, 255, 255], [204, 224, 244]]]
+    settings = {**AS_THEY_ARE, "do_rescale": True, "rescale_factor": 1.0}
+    for image in (array, torch.from_numpy(array)):
+        values = processor(image, input_data_format="channels_last", **settings).pixel_values[0]
+        np.testing.assert_allclose(values.permute(1, 2, 0), expected, atol=1e-3)
+
+
+def test_lab_files(processor, tmp_path):
+    photo = Image.open(PHOTOS[0]).convert("RGB").resize((40, 30))
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    ImageCms.profileToProfile(photo, srgb, lab, outputMode="LAB").save(tmp_path / "lab.tif")
+    difference = pixels(processor, tmp_path / "lab.tif").astype(int) - np.asarray(photo)
+    assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.5, np.nan]]), np.float32([[-1, 5]]), np.int32([[70_000, 0]])])
+def test_grey_files_without_brightness_are_refused(processor, tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "heights.tif")
+    with pytest.raises(ValueError, match=r"heights\.tif cannot be used: it holds values"):
+        processor(tmp_path / "heights.tif")
+
+
+def test_labels_of_every_type(processor, tmp_path):
+    label_map = np.array([[0, 1, 300]])
+    Image.fromarray(label_map.astype(np.uint16)).save(tmp_path / "deep.png")
+    types = ("<u2", ">u2", ">i4", np.uint32, np.uint64)
+    for maps in (tmp_path / "deep.png", *(label_map.astype(dtype) for dtype in types)):
+        batch = processor(Image.new("RGB", (3, 1)), maps, do_resize=False, do_pad=False, return_tensors="pt")
+        assert batch.labels[0].tolist() == label_map.tolist()
+
+
+def test_label_maps_are_turned_as_their_exif_says(processor, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(np.uint8([[0, 1, 2]])).save(tmp_path / "map.png", exif=exif)
+    batch = processor(Image.new("RGB", (3, 1)), tmp_path / "map.png", do_resize=False, do_pad=False)
+    assert np.asarray(batch.labels[0]).tolist() == [[2, 1, 0]]
 
 
 def test_labels_follow_their_pictures(processor):

@@ -69,7 +69,7 @@ def measure_in_rounds(
         `dict[Hashable, Timing]`: by the names of `calls`. On a GPU each time ends when the GPU has done its work.
     """
     order = list(calls)
-    shuffle = random.Random(seed).shuffle
+    shuffle = random.Random(seed).shuffle  # noqa: S311  (an order, no secret)
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     for index in tqdm(range(-warm_up, rounds), unit="round", leave=False, disable=not progress):
         shuffle(order)

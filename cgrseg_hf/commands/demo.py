@@ -48,8 +48,9 @@ def demo(
 
     import_gradio()  # what is missing or taken is said before time is spent on models
     with listen(host, port) as listener:
+        from ..demo.limits import Limits
         from ..demo.models import ModelShelf
-        from ..demo.session import Limits
 
-        shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model)
-        serve(listener, shelf, Limits(max_pixels, time_limit, concurrency), queue_size, echo)
+        limits = Limits(max_pixels, time_limit, concurrency)
+        shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model, limits)
+        serve(listener, shelf, limits, queue_size, echo)

@@ -1,9 +1,12 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The `cgrseg` command."""
 
+import io
+import logging
 import pickle
 import sys
 import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -77,6 +80,13 @@ def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
     guard_messages()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # Names of files need not be text that can be printed, and the escapes are those of JSON.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    # What Pillow and tifffile say of damaged pictures beside their errors names no file, and goes on for pages.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for name in ("PIL", "tifffile"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except _CommandLineError as error:

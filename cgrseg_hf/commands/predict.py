@@ -2,6 +2,7 @@
 """`cgrseg predict`."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 # Overlays are for looking at: of larger pictures every second, third, ... pixel is shown.
 _LARGEST_OVERLAY = 4096
+
+# Bytes of a file's name, at most, that its results' names begin with: file systems take 255.
+_LONGEST_NAME = 200
 
 # With windows, label maps of these are written strip by strip as TIFF too; others are in memory as a whole anyway.
 _READ_IN_BANDS = (".tif", ".tiff", ".npy")
@@ -140,7 +144,8 @@ def predict(
     with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
         # The next photo is segmented while the files of the last one are written.
         for result in map_ahead(lambda one: _write(one, targets[one.source], heat_maps), segmentations):
-            written.append(result)
+            kept = failures if isinstance(result, Exception) else written
+            kept.append(result)
             bar.update()
     for job in videos:
         try:
@@ -199,8 +204,8 @@ def _plan(photos: list[Path], output: Path) -> list[_Job]:
     seen: set[Path] = set()
     for given in photos:
         for photo, place in _list_places(given, output):
-            if photo.resolve() not in seen:
-                seen.add(photo.resolve())
+            if (real := _real_path(photo)) not in seen:
+                seen.add(real)
                 places[photo] = place
     if not places:
         raise typer.BadParameter(f"There are no photos but those in the output folder {output}.")
@@ -209,8 +214,9 @@ def _plan(photos: list[Path], output: Path) -> list[_Job]:
     taken: set[str] = set()
     for photo, place in places.items():
         name = place.with_suffix("")
-        if same_name[_comparable(name)] > 1 or name.name == ".":  # of "..jpg"
+        if same_name[_comparable(name)] > 1 or name.name in (".", ".."):  # of "..jpg" and "...jpg"
             name = place
+        name = name.with_name(_shorten(name.name))
         unique, count = name, 1
         while _comparable(unique) in taken:
             count += 1
@@ -232,8 +238,20 @@ def _list_places(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     for file in files:
-        if not file.resolve().is_relative_to(output.resolve()):
+        if not _real_path(file).is_relative_to(_real_path(output)):
             yield file, given.resolve().name / file.relative_to(given)
+
+
+def _real_path(path: Path) -> Path:
+    """Where a path leads to; where its links go round in circles, which Path.resolve refuses, to one of them."""
+    return Path(os.path.realpath(path))
+
+
+def _shorten(name: str) -> str:
+    """A name, or as much of its beginning as the results' endings leave room for."""
+    while len(os.fsencode(name)) > _LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 def _comparable(path: Path) -> str:
@@ -257,11 +275,22 @@ def _segment_in_windows(
             failures.append(error)
 
 
-def _write(segmentation: "Segmentation", target: Path, heat_maps: Sequence[str]) -> dict[str, Any]:
-    """Write one photo's results, with heat maps of the named classes; what was written where, and the areas."""
+def _write(segmentation: "Segmentation", target: Path, heat_maps: Sequence[str]) -> dict[str, Any] | Exception:
+    """
+    Write one photo's results, with heat maps of the named classes.
+
+    Returns:
+        `dict[str, Any]`: what was written where, and the areas; or an error if the photo cannot be read again.
+    """
+    from ..inference import UnreadablePictureError
+
     target.parent.mkdir(parents=True, exist_ok=True)
     overlay = target.with_name(f"{target.name}_overlay.jpg")
-    segmentation.overlay(max_side=_LARGEST_OVERLAY).save(overlay, quality=90)
+    try:
+        photo = segmentation.overlay(max_side=_LARGEST_OVERLAY)
+    except UnreadablePictureError as error:
+        return error
+    photo.save(overlay, quality=90)
     areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
     classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
     files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}

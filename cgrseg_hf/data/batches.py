@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import tv_tensors
 
 from .loading import SegmentationData
-from .workers import prepare_worker
+from .workers import prepare_worker, read_ahead
 
 
 class Draw(NamedTuple):
@@ -172,8 +172,9 @@ def read_batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
 
     Raises:
         ValueError, OSError: If a file of a batch cannot be read or used; the message names it.
+        ChildProcessError: If a worker ends before its time.
     """
-    for batch in loader:
+    for batch in read_ahead(loader):
         if isinstance(batch, Exception):
             raise batch
         yield batch

@@ -14,11 +14,13 @@ import numpy as np
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
+from ..image_processing_cgrseg import printable
 from .label_mapping import OFF_BY_ONE_REMEDY, LabelMapping
 from .loading import (
     SegmentationData,
     check_mode,
     check_sizes,
+    convert_image,
     describe_file,
     get_upright_size,
     read_annotation,
@@ -214,8 +216,11 @@ def _inspect(row: Mapping[str, Any], label_mapping: LabelMapping) -> _Inspection
     for column, read in {"image": read_image, "annotation": read_annotation}.items():
         try:
             pictures[column] = read(row)
+            if column == "image":
+                convert_image(pictures[column], row)
         except ValueError as error:
-            inspection.problems.append(("unreadable file", f"{describe_file(row, column)} ({error.__cause__})"))
+            reason = printable(error.__cause__).rstrip(".")
+            inspection.problems.append(("unreadable file", f"{describe_file(row, column)} ({reason})"))
     annotation = pictures.get("annotation")
     if annotation is None:
         return inspection

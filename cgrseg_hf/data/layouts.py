@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..image_processing_cgrseg import printable
+
 # What folders and files of a split are called, the likeliest first. COCO-Stuff 10k validates on its test2014.
 SPLIT_NAMES = {
     "train": ("train", "training", "train2017", "train2014"),
@@ -197,6 +199,8 @@ def _by_name(files: list[Path], folder: Path, find_stem: Callable[[Path], str]) 
     """Files by the folder they lie in and what they have in common with their counterpart."""
     found: dict[str, Path] = {}
     for file in files:
+        if not str(file).isprintable() and any("\ud800" <= one <= "\udfff" for one in str(file)):
+            raise ValueError(f"The name of {printable(file)} is no UTF-8, in which tables hold names: rename it.")
         other = found.setdefault((file.relative_to(folder).parent / find_stem(file)).as_posix(), file)
         if other is not file:
             raise ValueError(
@@ -209,7 +213,9 @@ def _by_name(files: list[Path], folder: Path, find_stem: Callable[[Path], str]) 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files with one of the suffixes in a folder and, as Cityscapes sorts its files by city, in the folders in it."""
     return sorted(
-        file for file in folder.rglob("*") if file.suffix.lower() in suffixes and not file.name.startswith(".")
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and not file.is_dir()
     )
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..image_processing_cgrseg import pil_to_array
+from ..image_processing_cgrseg import NotPixelsError, find_orientation, pil_to_array, printable, turn_as_seen
 from .catalog import DatasetDescription, get_description
 from .label_mapping import LabelMapping, check_ignore_index
 from .layouts import SplitNotFoundError, find_convention, find_file_pairs
@@ -35,7 +35,6 @@ from .tables import (
 logger = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 @dataclass
@@ -116,7 +115,7 @@ class SegmentationData:
         image, annotation = read_image(row), read_annotation(row)
         check_mode(annotation, row)
         check_sizes(image, annotation, row)
-        return Example(row["name"], to_rgb(image), self._map(annotation, row))
+        return Example(row["name"], convert_image(image, row), self._map(annotation, row))
 
     def read_label_map(self, row: Mapping[str, Any]) -> np.ndarray:
         """The annotation of a row alone, with train ids, (height, width); errors as of `read`."""
@@ -222,8 +221,8 @@ def read_image(row: Mapping[str, Any]) -> Image.Image:
 
 
 def read_annotation(row: Mapping[str, Any]) -> Image.Image:
-    """The row's annotation as it is in the file, or a ValueError that names it."""
-    return _read_picture(row, "annotation")
+    """The row's annotation, turned as its EXIF says, or a ValueError that names it."""
+    return turn_as_seen(_read_picture(row, "annotation"))
 
 
 def check_mode(annotation: Image.Image, row: Mapping[str, Any]) -> None:
@@ -258,20 +257,22 @@ def check_sizes(image: Image.Image, annotation: Image.Image, row: Mapping[str, A
 
 def get_upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an image as a person sees it."""
-    is_turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    return image.size[::-1] if is_turned else image.size
+    return image.size[::-1] if find_orientation(image) in (5, 6, 7, 8) else image.size
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An image as a person sees it, in RGB."""
-    if image.mode == "RGB":
-        return ImageOps.exif_transpose(image)
-    return Image.fromarray(pil_to_array(image, do_convert_rgb=True))
+def convert_image(image: Image.Image, row: Mapping[str, Any]) -> Image.Image:
+    """The row's image as a person sees it, in RGB, or a ValueError that names it."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return turn_as_seen(image)
+    try:
+        return Image.fromarray(pil_to_array(image, do_convert_rgb=True))
+    except NotPixelsError as error:
+        raise ValueError(f"{describe_file(row, 'image')} cannot be used: {error}") from error
 
 
 def describe_file(row: Mapping[str, Any], column: str) -> str:
-    """What to call a row's image or annotation in a message."""
-    return (row[column] or {}).get("path") or f"the {column} of row {row['name']}"
+    """What to call a row's image or annotation in a message, in one line."""
+    return printable((row[column] or {}).get("path") or f"the {column} of row {row['name']}")
 
 
 def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
@@ -279,7 +280,7 @@ def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
         return open_picture(row[column])
     except OSError as error:
         raise ValueError(
-            f"{describe_file(row, column)} cannot be read ({error}): replace the file, or take the pair out."
+            f"{describe_file(row, column)} cannot be read ({printable(error)}): replace the file, or take the pair out."
         ) from error
 
 

@@ -25,6 +25,7 @@ from datasets.exceptions import DatasetNotFoundError
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
+from ..image_processing_cgrseg import check_is_file, open_header
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
 
 # A picture of one channel may hold class ids.
@@ -166,19 +167,17 @@ def open_picture(value: dict[str, Any]) -> PILImage.Image:
         if value is None:
             raise OSError("the row has none")
         if value["bytes"] is not None:
-            picture = PILImage.open(io.BytesIO(value["bytes"]))
+            picture = open_header(io.BytesIO(value["bytes"]))
         elif value["path"] is None:
             raise OSError("it has neither a path nor bytes")
         elif "://" in value["path"]:
             _check_address(value["path"])
             with fsspec.open(value["path"], "rb") as file:
-                picture = PILImage.open(io.BytesIO(file.read()))
+                picture = open_header(io.BytesIO(file.read()))
         else:
-            picture = PILImage.open(io.BytesIO(Path(value["path"]).read_bytes()))
-        if picture.format == "EPS":  # decoding it would start Ghostscript
-            raise OSError("it is PostScript, a program and not pixels: convert it to PNG")
+            check_is_file(value["path"])
+            picture = open_header(io.BytesIO(Path(value["path"]).read_bytes()))
         picture.load()
-        picture.getexif()  # broken EXIF shows here and not where the picture is turned
     except UnidentifiedImageError as error:  # whose words name the buffer, not the file
         raise OSError("it is no picture, or one of an unknown format") from error
     except OSError:

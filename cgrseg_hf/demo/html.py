@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from ..visualization.legends import format_share
 from .examples import Example
 from .models import DemoModel
 from .session import ClassArea, PixelAnswer
@@ -44,15 +45,6 @@ element.addEventListener("click", (event) => {
 """
 
 
-def format_share(share: float) -> str:
-    """A share from 0 to 1 in percent, never 0 or 100 for what is only close to it."""
-    if 0 < share < 0.001:
-        return "<0.1%"
-    if 0.999 < share < 1:
-        return ">99.9%"
-    return f"{share:.1%}"
-
-
 def message(text: str, is_error: bool = False) -> str:
     """A sentence that screen readers say as soon as it appears."""
     kind, role = ("error", "alert") if is_error else ("note", "status")
@@ -82,7 +74,7 @@ def class_table(areas: Sequence[ClassArea]) -> str:
     rows = "".join(
         f'<tr><td><span class="cgrseg-swatch" style="background:rgb{one.color}"></span></td>'
         f'<th scope="row">{escape(one.name)}</th>'
-        f'<td class="cgrseg-share">{format_share(one.share)}</td>'
+        f'<td class="cgrseg-share">{escape(format_share(one.share))}</td>'
         f'<td class="cgrseg-bar" aria-hidden="true"><span style="width:{100 * one.share:.2f}%;'
         f'background:rgb{one.color}"></span></td></tr>'
         for one in areas
@@ -99,11 +91,11 @@ def pixel_answer(answer: PixelAnswer, color: tuple[int, int, int]) -> str:
     runner_up = ""
     if answer.runner_up is not None:
         name, probability = answer.runner_up
-        runner_up = f" Next: {escape(name)}, {format_share(probability)}."
+        runner_up = f" Next: {escape(name)}, {escape(format_share(probability))}."
     return (
         f'<p class="cgrseg-message cgrseg-note" role="status"><span class="cgrseg-swatch" '
         f'style="background:rgb{color}"></span> Pixel ({answer.x}, {answer.y}): '
-        f"<strong>{escape(answer.name)}</strong>, {format_share(answer.probability)}.{runner_up}</p>"
+        f"<strong>{escape(answer.name)}</strong>, {escape(format_share(answer.probability))}.{runner_up}</p>"
     )
 
 

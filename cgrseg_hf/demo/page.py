@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from transformers.utils import logging
 
+from ..visualization.legends import format_share
 from . import html
 from .errors import DemoError
 from .examples import PHOTOS, load_examples
@@ -205,7 +206,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                             heat_error = gr.HTML(**plain)
                     table = gr.HTML(elem_id="classes", **plain)
                     download = gr.DownloadButton(
-                        "Download the label map (indexed PNG)", variant="primary", size="md", elem_id="download"
+                        "Download the label map (PNG)", variant="primary", size="md", elem_id="download"
                     )
 
         shown = [status, results, state, overlay, answer, x, y, heat_class, heat_map, heat_error, table, download]
@@ -224,9 +225,9 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
         def lacks_id(name: str, repo_id: str) -> bool:
             return name == _FROM_HUB and not (repo_id or "").strip()
 
-        def find_model(name: str, repo_id: str) -> DemoModel:
+        def find_model(name: str, repo_id: str, seconds: float) -> DemoModel:
             if name == _FROM_HUB and shelf.allow_any:
-                return shelf.get_from_hub(repo_id, desk.limits.seconds)
+                return shelf.get_from_hub(repo_id, seconds)
             return shelf.get(name)
 
         def pick_example(event: gr.EventData) -> Any:
@@ -235,10 +236,11 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
 
         @in_words
         def show(path: str, name: str, repo_id: str, percent: float) -> dict:
-            segmented = desk.segment(path, find_model(name, repo_id))
+            # A model that is being fetched must not hold the network's place: others would wait with this visitor.
+            segmented = desk.segment(path, find_model(name, repo_id, seconds=0))
             height, width = segmented.size
             areas = segmented.areas
-            named = ", ".join(f"{one.name} {html.format_share(one.share)}" for one in areas[:3])
+            named = ", ".join(f"{one.name} {format_share(one.share)}" for one in areas[:3])
             return {
                 status: html.message(f"{Path(path).name}, {width} × {height} pixels. Most of it: {named}."),
                 results: gr.Column(visible=True),
@@ -272,7 +274,7 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
             if lacks_id(name, repo_id):
                 return part, html.message(_WRITE_ID)
             try:
-                return part, html.model_description(in_words(find_model)(name, repo_id))
+                return part, html.model_description(in_words(find_model)(name, repo_id, desk.limits.seconds))
             except DemoError as error:
                 return part, html.message(str(error), is_error=True)
 

@@ -16,8 +16,8 @@ from ..optional import import_optional
 from .examples import PHOTOS
 
 if TYPE_CHECKING:
+    from .limits import Limits
     from .models import ModelShelf
-    from .session import Limits
 
 # Uploads of more bytes are refused as they arrive. JPEG and PNG files of many pixels are smaller.
 _BYTES_PER_PIXEL = 4

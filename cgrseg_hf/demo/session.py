@@ -2,43 +2,26 @@
 """One visitor's photo: opened within limits, segmented once, and then looked at in many ways."""
 
 import io
+import shutil
 import tempfile
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another one than Python's own before Python 3.11
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from ..inference import Segmentation, UnreadablePictureError
-from ..inference.pictures import Picture, open_picture, to_photo
+from ..inference.pictures import Picture, TooManyPixelsError, open_picture, to_photo
 from ..visualization import draw_heat_map, draw_overlay
 from .errors import DemoError
+from .limits import Limits
 from .models import DemoModel
-
-# Formats that cameras and browsers write. Pillow knows others, some of which start programs to read a file.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FORMATS_IN_WORDS = "JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF"
 
 # Longer side in pixels of the pictures on the page, at most.
 _LARGEST_VIEW = 1280
-
-
-@dataclass(frozen=True)
-class Limits:
-    """
-    What one photo may cost.
-
-    Args:
-        max_pixels (`int`): Pixels that it may have.
-        seconds (`float`): How long a visitor waits for its classes, once it is its turn.
-        num_threads (`int`): Photos that are segmented at a time.
-    """
-
-    max_pixels: int = 16_000_000
-    seconds: float = 60.0
-    num_threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -104,6 +87,7 @@ class PhotoDesk:
     def _segment(self, path: Path, model: DemoModel) -> "SegmentedPhoto":
         try:
             picture = open_photo(path, self.limits.max_pixels)
+            check_shape(path.name, picture.size, model, self.limits.max_pixels)
             segmentation = model.segmenter(picture.pixels, return_logits=True)
         except UnreadablePictureError as error:
             raise DemoError(str(error)) from error
@@ -129,29 +113,49 @@ def open_photo(path: Path, max_pixels: int) -> Picture:
         [`Picture`]: the photo, turned as a person sees it.
 
     Raises:
-        DemoError: If its format is none of the usual ones, or it has too many pixels.
-        UnreadablePictureError: If it is broken.
+        DemoError: If it is not there any more, or has too many pixels.
+        UnreadablePictureError: If it is no picture, or broken.
     """
-    too_large = f"this page takes up to {max_pixels:,} pixels. Make it smaller and try again."
     try:
-        Image.init()  # registers the formats; old releases of Pillow have no AVIF
-        formats = [name for name in _FORMATS if name in Image.OPEN]
-        image = Image.open(io.BytesIO(path.read_bytes()), formats=formats)
-    except Image.DecompressionBombError:
-        raise DemoError(f"{path.name} is too large: {too_large}") from None
-    except UnidentifiedImageError:
-        raise DemoError(f"{path.name} cannot be read: it is no {_FORMATS_IN_WORDS} file, or a broken one.") from None
+        file = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise DemoError(f"The photo is not here any more: choose it again. ({error.strerror})") from error
-    except Exception as error:  # each of Pillow's formats has errors of its own for broken files
-        raise DemoError(f"{path.name} cannot be read: it is broken. ({error})") from error
-    if image.width * image.height > max_pixels:
+    file.name = path.name  # what errors call it, here and later
+    try:
+        picture = open_picture(file, max_pixels)
+    except TooManyPixelsError as error:
+        count = ""
+        if error.size is not None:
+            height, width = error.size
+            count = f"it has {width:,} × {height:,} = {height * width:,} pixels, and "
         raise DemoError(
-            f"{path.name} is too large: it has {image.width:,} × {image.height:,} = {image.width * image.height:,} "
-            f"pixels, and {too_large}"
+            f"{path.name} is too large: {count}this page takes up to {max_pixels:,} pixels. Make it smaller and try "
+            "again."
+        ) from None
+    picture.pixels.filename = path.name
+    return picture
+
+
+def check_shape(name: str, size: tuple[int, int], model: DemoModel, max_pixels: int) -> None:
+    """
+    Refuse a photo so narrow that an image processor which looks at its shorter side alone would make it huge.
+
+    Args:
+        name (`str`): What the photo is called.
+        size (`tuple[int, int]`): Its height and width in pixels.
+        model ([`DemoModel`]): What is to segment it.
+        max_pixels (`int`): Pixels that it may have when it is enlarged.
+
+    Raises:
+        DemoError: If it would have more.
+    """
+    wanted = model.segmenter.image_processor.size
+    shortest, longest = (getattr(wanted, edge, None) for edge in ("shortest_edge", "longest_edge"))
+    if shortest and not longest and shortest**2 * max(size) > max_pixels * min(size):
+        raise DemoError(
+            f"{name} is too narrow: this model enlarges its shorter side to {shortest} pixels, which makes more than "
+            f"the {max_pixels:,} pixels that this page takes. Cut out a part of it."
         )
-    image.filename = path.name  # what errors call it
-    return open_picture(image, max_pixels)
 
 
 class SegmentedPhoto:
@@ -269,8 +273,13 @@ class SegmentedPhoto:
         return PixelAnswer(x, y, class_id, names[class_id], float(probabilities[class_id]), runner_up)
 
     def save_label_map(self, folder: Path) -> Path:
-        """Write the classes' ids as an indexed PNG of the photo's size into a new folder in this one."""
+        """
+        Write the classes' ids as an indexed PNG of the photo's size into a new folder in this one.
+
+        The new folder is deleted as soon as this photo is forgotten: replaced, expired or displaced by others'.
+        """
         place = Path(tempfile.mkdtemp(dir=folder))
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
         return self.segmentation.save(place / f"{self.name}_classes.png")
 
 

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data import SegmentationData
 from ..data.loading import Example
-from ..data.workers import prepare_worker
+from ..data.workers import prepare_worker, read_ahead
 from .cross_check import CrossCheck
 from .metric import MeanIoU, count_pixels, metrics_from_confusion_matrix
 from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, find_device_and_type, predict_label_map
@@ -150,6 +150,7 @@ def evaluate_model(
     Raises:
         ValueError: If model and data differ in their number of classes, there is no image, a file cannot be read, or
             `check_with` finds a difference.
+        ChildProcessError: If a process that reads images ends before its time.
     """
     if isinstance(model, DistributedDataParallel):
         model = model.module  # its wrapper waits for the other processes, which may have fewer images
@@ -248,7 +249,7 @@ def _read_examples(
         generator=torch.Generator(),  # by default starting a loader draws from the generator that dropout uses
         collate_fn=_as_it_is,
     )
-    for example in loader:
+    for example in read_ahead(loader):
         if isinstance(example, Exception):
             raise example
         yield example

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
+from ..image_processing_cgrseg import turn_as_seen
 from ..post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
 
 REFERENCE_SIZE_DIVISOR = 32
@@ -121,7 +122,7 @@ def predict_label_map(
     Raises:
         ValueError: If the model's output has no logits of four dimensions.
     """
-    image = ImageOps.exif_transpose(image)
+    image = turn_as_seen(image)
     size = (image.height, image.width)
     views = [(scale, flip) for scale in protocol.scales for flip in ([False, True] if protocol.flip else [False])]
     with torch.inference_mode():

@@ -10,8 +10,12 @@ import binascii
 import io
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from transformers import pipeline
+
+# Formats of pixels, those of cgrseg_hf.image_processing_cgrseg. Pillow knows others, one of which, PostScript, it hands
+# to a program that runs it.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
 # Those of transformers' pipeline.
 PARAMETERS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold")
@@ -71,11 +75,10 @@ def read_picture(inputs: Any) -> Image.Image:
     if not isinstance(inputs, bytes | bytearray):
         raise ValueError(f"'inputs' is a {type(inputs).__name__}: send a picture as bytes or in base64.")
     try:
-        picture = Image.open(io.BytesIO(inputs))
-        if picture.format == "EPS":  # decoding it would start Ghostscript
-            raise OSError("PostScript is a program and not pixels")
+        Image.init()  # makes all formats known that are installed
+        picture = Image.open(io.BytesIO(inputs), formats=[name for name in FORMATS if name in Image.OPEN])
         picture.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+    except Exception as error:  # each of Pillow's formats has errors of its own for broken files
         raise ValueError(f"The picture in 'inputs' cannot be read: {error}.") from error
     return picture
 

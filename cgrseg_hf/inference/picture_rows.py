@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..image_processing_cgrseg import pil_to_array
+from ..image_processing_cgrseg import (
+    NotPixelsError,
+    check_is_file,
+    pil_to_array,
+    printable,
+    why_unreadable,
+)
 from ..optional import import_optional
 from .pictures import (
     TIFF_SUFFIXES,
@@ -81,10 +87,15 @@ class NpyRows(PictureRows):
         try:
             shape = np.load(path, mmap_mode="r").shape
         except (ValueError, EOFError) as error:  # NumPy's words would advise to unpickle it
-            raise ValueError("it is no NumPy file of plain numbers, or is cut off") from error
+            raise NotPixelsError(
+                "it is no NumPy file of plain numbers, or is cut off: write it anew by numpy.save."
+            ) from error
         if len(shape) not in (2, 3):
-            raise ValueError(f"an array of shape {shape} is no picture")
-        rows = self._map()
+            raise NotPixelsError(f"an array of shape {shape} is no picture: give it 2 or 3 dimensions.")
+        try:
+            rows = self._map()
+        except UnreadablePictureError as error:  # whose words name no file
+            raise UnreadablePictureError(f"{printable(path)} cannot be used: {error}") from error
         self.size = rows.shape[:2]
         self._sample = _sample_floats(rows)
 
@@ -93,7 +104,7 @@ class NpyRows(PictureRows):
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See [`PictureRows`]."""
-        return to_plain_values(scale_floats(np.array(self._map()[top:bottom]), str(self._path), self._sample))
+        return to_plain_values(scale_floats(np.array(self._map()[top:bottom]), printable(self._path), self._sample))
 
 
 class TiffRows(PictureRows):
@@ -111,7 +122,7 @@ class TiffRows(PictureRows):
 
     def __init__(self, path: str | os.PathLike, num_channels: int = 3, is_label_map: bool = False):
         tifffile = import_optional("tifffile", "large", "TIFF files of any size")
-        self._name = str(path)
+        self._name = printable(path)
         self._file = tifffile.TiffFile(path)
         self._page = page = self._file.pages[0].keyframe
         self.size = (page.imagelength, page.imagewidth)
@@ -124,13 +135,15 @@ class TiffRows(PictureRows):
         segment_bytes = self._segment_height * self._segment_width * page.samplesperpixel * page.dtype.itemsize
         if segment_bytes > _LARGEST_SEGMENT and not page.is_memmappable:
             raise UnreadablePictureError(
-                f"{path} is packed in parts of {segment_bytes / 2**20:.0f} MiB, too large to be read one at a time: "
-                "write it anew in tiles, for instance by `tiffcp -t`."
+                f"{self._name} is packed in parts of {segment_bytes / 2**20:.0f} MiB, too large to be read one at a "
+                "time: write it anew in tiles, for instance by `tiffcp -t`."
             )
 
     def _check(self, tifffile: Any, num_channels: int) -> None:
         page = self._page
-        known = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        known = [tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB]
+        if page.compression == tifffile.COMPRESSION.JPEG:  # which is unpacked as RGB; others stay as they are stored
+            known.append(tifffile.PHOTOMETRIC.YCBCR)
         is_planar = page.samplesperpixel > 1 and page.planarconfig != tifffile.PLANARCONFIG.CONTIG
         if page.photometric not in known or is_planar or page.dtype is None or page.imagedepth != 1:
             raise UnreadablePictureError(
@@ -140,7 +153,8 @@ class TiffRows(PictureRows):
             )
         if page.samplesperpixel not in (1, 3, 4, num_channels):
             raise UnreadablePictureError(
-                f"{self._name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}."
+                f"{self._name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}: write a "
+                "TIFF of as many."
             )
         if page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
             # Whole pictures of such values are scaled by their largest one, which no window knows.
@@ -155,6 +169,15 @@ class TiffRows(PictureRows):
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See [`PictureRows`]."""
+        try:
+            return self._read(top, bottom)
+        except Exception as error:  # each way of packing has errors of its own
+            reason = why_unreadable(error)
+            if "imagecodecs" in str(error):
+                reason = f'{error}; pip install "cgrseg_hf[large]" brings it.'
+            raise UnreadablePictureError(f"{self._name} cannot be read as a picture: {reason}") from error
+
+    def _read(self, top: int, bottom: int) -> np.ndarray:
         page = self._page
         if page.is_memmappable:
             rows = page.asarray(out="memmap").reshape(*self.size, page.samplesperpixel)
@@ -174,13 +197,9 @@ class TiffRows(PictureRows):
         page = self._page
         if not page.databytecounts[index]:
             return  # left out by whoever wrote it: 0
-        try:
-            self._file.filehandle.seek(page.dataoffsets[index])
-            packed = self._file.filehandle.read(page.databytecounts[index])
-            segment, _, _ = page.decode(packed, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
-        except Exception as error:  # each way of packing has errors of its own
-            hint = '; pip install "cgrseg_hf[large]" brings it' if "imagecodecs" in str(error) else ""
-            raise UnreadablePictureError(f"{self._name} cannot be read as a picture: {error}{hint}") from error
+        self._file.filehandle.seek(page.dataoffsets[index])
+        packed = self._file.filehandle.read(page.databytecounts[index])
+        segment, _, _ = page.decode(packed, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
         first, left = row * self._segment_height, column * self._segment_width
         begin, end = max(first, top), min(first + self._segment_height, top + len(band))
         part = segment[0, begin - first : end - first, : self.size[1] - left]
@@ -212,12 +231,23 @@ def open_rows(source: PictureSource, max_pixels: int | None = None, num_channels
     elif isinstance(source, np.ndarray | torch.Tensor):
         rows = ArrayRows(to_rows(source, num_channels), describe_source(source))
     else:
-        rows = ArrayRows(pil_to_array(open_picture(source, limit, num_channels).pixels, True), str(source))
+        rows = _decode_whole(source, limit, num_channels)
+    if not math.prod(rows.size):
+        raise UnreadablePictureError(f"{describe_source(source)} has no pixels: pass a picture with some.")
     if math.prod(rows.size) > limit:
         raise UnreadablePictureError(
-            f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}."
+            f"{describe_source(source)} has {math.prod(rows.size):,} pixels, more than max_pixels={limit:,}: pass a "
+            "larger max_pixels, or leave it out."
         )
     return rows
+
+
+def _decode_whole(source: PictureSource, max_pixels: int, num_channels: int) -> ArrayRows:
+    name = describe_source(source)
+    try:
+        return ArrayRows(pil_to_array(open_picture(source, max_pixels, num_channels).pixels, True), name)
+    except NotPixelsError as error:
+        raise UnreadablePictureError(f"{name} cannot be used: {error}") from error
 
 
 def _sample_floats(rows: np.ndarray) -> np.ndarray | None:
@@ -230,12 +260,14 @@ def _sample_floats(rows: np.ndarray) -> np.ndarray | None:
 
 def _open_file(kind: type[PictureRows], path: str | os.PathLike, *arguments: Any) -> PictureRows:
     try:
+        check_is_file(path)
         return kind(path, *arguments)
     except (UnreadablePictureError, ImportError):
         raise
     except Exception as error:  # what a broken file leads to depends on where it is broken
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UnreadablePictureError(f"{path} cannot be read as a picture: {reason.rstrip('.')}.") from error
+        raise UnreadablePictureError(
+            f"{printable(path)} cannot be read as a picture: {why_unreadable(error)}"
+        ) from error
 
 
 def read_reduced(rows: PictureRows, step: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 """What people pass as a picture, opened within a limit of pixels; what cannot be read is said in words."""
 
 import os
-import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,19 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..data.layouts import IMAGE_SUFFIXES, list_files
-from ..image_processing_cgrseg import pil_to_array, to_eight_bits, turn_as_seen
+from ..image_processing_cgrseg import (
+    check_is_file,
+    open_header,
+    pil_to_array,
+    printable,
+    to_eight_bits,
+    to_native,
+    turn_as_seen,
+    why_unreadable,
+)
 
 # A path, an open file, a PIL image, or an array or tensor (height, width, channels) or (channels, height, width).
 PictureSource = str | os.PathLike | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
@@ -25,6 +33,20 @@ _limit_lock = threading.Lock()
 
 class UnreadablePictureError(ValueError):
     """What was passed is no picture, or one that is broken or too large."""
+
+
+class TooManyPixelsError(UnreadablePictureError):
+    """
+    A picture has more pixels than are allowed.
+
+    Args:
+        message (`str`): That in words.
+        size (`tuple[int, int]`, *optional*): Its height and width; not known where Pillow's guard has refused it.
+    """
+
+    def __init__(self, message: str, size: tuple[int, int] | None = None):
+        super().__init__(message)
+        self.size = size
 
 
 @dataclass
@@ -56,13 +78,13 @@ def is_picture(source: Any) -> bool:
 
 
 def describe_source(source: Any) -> str:
-    """What to call it in a message."""
+    """What to call it in a message, in one line."""
     if is_path(source):
-        return str(source)
+        return printable(source)
     if isinstance(source, np.ndarray | torch.Tensor):
         return f"The {type(source).__name__} of shape {tuple(source.shape)}"
     name = getattr(source, "name", None) or getattr(source, "filename", None)
-    return str(name) if name else f"The {type(source).__name__}"
+    return printable(name) if name else f"The {type(source).__name__}"
 
 
 def list_pictures(folder: str | os.PathLike) -> list[Path]:
@@ -80,7 +102,7 @@ def list_pictures(folder: str | os.PathLike) -> list[Path]:
 
 def open_picture(source: PictureSource, max_pixels: int | None = None, num_channels: int = 3) -> Picture:
     """
-    Open a picture and decode it.
+    Open a picture and decode it. A file has to be of one of the formats `FORMATS`, whatever it is called.
 
     Args:
         source (`PictureSource`):
@@ -95,14 +117,15 @@ def open_picture(source: PictureSource, max_pixels: int | None = None, num_chann
         [`Picture`]: the picture.
 
     Raises:
-        UnreadablePictureError: If it is no picture, broken, or has too many pixels.
+        TooManyPixelsError: If it has too many pixels.
+        UnreadablePictureError: If it is no picture, or broken.
     """
     if not is_picture(source):
         raise UnreadablePictureError(
             f"Got {describe_type(source)} for a picture: pass a path, an open file, a PIL image, or an array or "
             "tensor of 2 or 3 dimensions."
         )
-    max_pixels = Image.MAX_IMAGE_PIXELS if max_pixels is None else max_pixels
+    max_pixels = _read_limit() if max_pixels is None else max_pixels
     if isinstance(source, np.ndarray | torch.Tensor):
         rows = to_rows(source, num_channels)
         _check_pixels(source, rows.shape[:2], max_pixels)
@@ -124,61 +147,57 @@ def _decode(source: str | os.PathLike | IO[bytes] | Image.Image, max_pixels: int
     try:
         if isinstance(source, Image.Image):
             return _load(source, source, max_pixels)
+        if is_path(source):
+            check_is_file(source)
         with _open_within(source, max_pixels) as image:
-            if image.format == "EPS":  # decoding it would start Ghostscript
-                raise UnreadablePictureError(
-                    f"{name} is PostScript, a program and not pixels: convert it to PNG first."
-                )
             return _load(image, source, max_pixels)
     except UnreadablePictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadablePictureError(_too_many_pixels(name, None, max_pixels)) from error
+        raise TooManyPixelsError(_too_many_pixels(name, "too many", max_pixels)) from error
     except Exception as error:  # each of Pillow's formats has errors of its own for broken files
         raise UnreadablePictureError(f"{name} cannot be read as a picture: {_reason(source, error)}") from error
 
 
 def _load(image: Image.Image, source: PictureSource, max_pixels: int | None) -> Image.Image:
-    _check_pixels(source, image.size, max_pixels)
+    _check_pixels(source, (image.height, image.width), max_pixels)
     image.load()
-    try:
-        return turn_as_seen(image)
-    except (SyntaxError, ValueError, struct.error):
-        return image  # what says how to turn it is broken; its pixels are not
+    return turn_as_seen(image)
 
 
 def _reason(source: Any, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it has no format that Pillow knows."
     if is_path(source) and str(source).startswith(("http://", "https://")):
         return "it is an address; download it first and pass the file."
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror[0].lower()}{error.strerror[1:]}."
-    return f"{error}."
+    return why_unreadable(error)
 
 
 def _open_within(source: str | os.PathLike | IO[bytes], max_pixels: int | None) -> Image.Image:
     """Read a picture's header, with Pillow's guard raised for this file alone where more pixels are allowed."""
-    limit = Image.MAX_IMAGE_PIXELS
+    limit = _read_limit()
     if limit is None or (max_pixels is not None and max_pixels <= limit):
-        return Image.open(source)
+        return open_header(source)
     with _limit_lock:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:
-            return Image.open(source)
+            return open_header(source)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _read_limit() -> int | None:
+    """Pillow's guard, and not what another thread has raised it to for one file."""
+    with _limit_lock:
+        return Image.MAX_IMAGE_PIXELS
 
 
 def _check_pixels(source: PictureSource, size: tuple[int, int], max_pixels: int | None) -> None:
     num_pixels = size[0] * size[1]
     if max_pixels is not None and num_pixels > max_pixels:
-        raise UnreadablePictureError(_too_many_pixels(describe_source(source), num_pixels, max_pixels))
+        raise TooManyPixelsError(_too_many_pixels(describe_source(source), f"{num_pixels:,}", max_pixels), size)
 
 
-def _too_many_pixels(name: str, num_pixels: int | None, max_pixels: int | None) -> str:
-    count = "too many" if num_pixels is None else f"{num_pixels:,}"
+def _too_many_pixels(name: str, count: str, max_pixels: int | None) -> str:
     return (
         f"{name} has {count} pixels, more than max_pixels={max_pixels:,}: pass a larger max_pixels to shrink it as a "
         "whole, or tile=512 to run it in windows, with a scale at which things look as large as in training."
@@ -205,14 +224,21 @@ def to_rows(array: np.ndarray | torch.Tensor, num_channels: int = 3) -> np.ndarr
         UnreadablePictureError: If it has no pixels, no axis for the channels, or values that are no numbers.
     """
     is_first = array.ndim == 3 and _channels_first(array, num_channels)
-    array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+    array = _to_numpy(array) if isinstance(array, torch.Tensor) else array
     if array.dtype.kind not in "uifb":
         raise UnreadablePictureError(f"Got an array of the type {array.dtype}: pass integers, floats or booleans.")
     if array.size == 0:
-        raise UnreadablePictureError(f"Got an array of shape {array.shape}, which has no pixels.")
+        raise UnreadablePictureError(f"Got an array of shape {array.shape}, which has no pixels: pass one with some.")
     if array.ndim == 2:
         return array[..., None]
     return np.moveaxis(array, 0, -1) if is_first else array
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array; of the types that NumPy has not, bfloat16 is one."""
+    tensor = tensor.detach().cpu()
+    is_known = tensor.dtype != torch.bfloat16
+    return (tensor if is_known else tensor.float()).numpy()
 
 
 def scale_floats(rows: np.ndarray, name: str, looked_at: np.ndarray | None = None) -> np.ndarray:
@@ -224,21 +250,27 @@ def scale_floats(rows: np.ndarray, name: str, looked_at: np.ndarray | None = Non
         name (`str`): What to call the picture in a message.
         looked_at (`numpy.ndarray`, *optional*): Pixels that tell the range, if these are a part of a picture.
 
+    Returns:
+        `numpy.ndarray` of the same shape, in this machine's byte order.
+
     Raises:
-        UnreadablePictureError: If values are not finite, or below 0, as normalised ones are.
+        UnreadablePictureError: If values are not finite, below 0, as normalised ones are, or above what the others
+            say is white.
     """
+    rows = to_native(rows)
     if rows.dtype.kind != "f":
         return rows
-    looked_at = rows if looked_at is None else looked_at
-    lowest, highest = float(looked_at.min()), float(looked_at.max())
+    lowest, highest = float(rows.min()), float(rows.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise UnreadablePictureError(f"{name} holds values that are not finite: replace NaN and infinity.")
-    if lowest < 0:
+    white = 1 if (highest if looked_at is None else looked_at.max()) <= 1 else 255
+    # Of other channels than those of colours, such as a satellite's, nobody knows the highest value.
+    if lowest < 0 or (highest > white and (white == 1 or rows.shape[-1] in (1, 3))):
         raise UnreadablePictureError(
-            f"{name} holds values from {lowest:.3g} to {highest:.3g}: pass pixels from 0 to 255, or from 0 to 1, "
-            "before any normalisation; the image processor's is done here."
+            f"{name} holds values from {lowest:.3g} to {highest:.3g}: pass pixels from 0 to 255, or all of them from 0 "
+            "to 1, before any normalisation; the image processor's is done here."
         )
-    return rows.astype(np.float32) * np.float32(255 if highest <= 1 else 1)
+    return rows.astype(np.float32) * np.float32(255 // white)
 
 
 def to_plain_values(rows: np.ndarray) -> np.ndarray:
@@ -263,7 +295,7 @@ def to_photo(picture: Picture, step: int = 1) -> Image.Image:
 
 def rows_to_photo(rows: np.ndarray) -> Image.Image:
     """An array (height, width, channels) in RGB for people; of more than four channels the first three are shown."""
-    rows = to_plain_values(rows)
+    rows = to_plain_values(to_native(rows))
     if rows.dtype != np.uint8:
         rows = rows.round().clip(0, 255).astype(np.uint8)
     if rows.shape[-1] in (2, 3, 4):

@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
 from ..configuration_cgrseg import SIZE_DIVISOR
-from ..image_processing_cgrseg import CGRSegImageProcessingMixin
+from ..image_processing_cgrseg import CGRSegImageProcessingMixin, NotPixelsError
 from ..post_processing_cgrseg import image_size_of_input, label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..visualization import class_colors
@@ -164,7 +164,7 @@ class Segmenter:
         scale: float = 1.0,
         output: str | os.PathLike | None = None,
         progress: bool = False,
-    ) -> Segmentation | list[Segmentation] | Iterator[Segmentation]:
+    ) -> Any:  # a path may be a photo or a folder, and a type checker would ask everybody which it was
         """
         Segment a photo or many.
 
@@ -290,7 +290,7 @@ class Segmenter:
             layout = {"input_data_format": "channels_last"} if isinstance(photo.picture.pixels, np.ndarray) else {}
             batch = self.image_processor(photo.picture.pixels, return_tensors="pt", **layout)
         except (ValueError, TypeError) as error:  # the image processor's words on what it cannot take
-            return _Failure(photo.source, UnreadablePictureError(f"{describe_source(photo.source)}: {error}"))
+            return _Failure(photo.source, _refuse(describe_source(photo.source), error))
         photo.pixel_values = self._pin(batch["pixel_values"])
         # Image processors of other models pad nothing, and do not say so.
         image_sizes = batch.get("image_sizes")
@@ -390,7 +390,7 @@ class Segmenter:
 
         def strips() -> Iterator[np.ndarray]:
             with tqdm(total=len(grid), unit="window", disable=not progress) as bar:
-                logits = self._run_windows(picture, grid, batch_size, bar)
+                logits = self._run_windows(picture, describe_source(source), grid, batch_size, bar)
                 for strip in blend_into_strips(logits, grid, self._label_dtype):
                     np.add(counts, count_pixels(strip, len(counts)), out=counts)
                     yield strip.astype(dtype, copy=False)
@@ -423,11 +423,11 @@ class Segmenter:
         return math.lcm(SIZE_DIVISOR, divisor)
 
     def _run_windows(
-        self, picture: PictureRows, grid: TileGrid, batch_size: int, bar: tqdm
+        self, picture: PictureRows, name: str, grid: TileGrid, batch_size: int, bar: tqdm
     ) -> Iterator[tuple[int, int, torch.Tensor]]:
         """The windows' logits, row by row; the next windows are read and prepared while these run."""
         cuts = read_windows(picture, grid, self.image_processor.antialias)
-        prepare = partial(self._prepare_window, grid.window_size)
+        prepare = partial(self._prepare_window, grid.window_size, name)
         windows = self._read_ahead(lambda cut: cut(), prepare, cuts, batch_size)
         while group := list(itertools.islice(windows, batch_size)):
             logits = self.engine(_join([pixel_values for _, pixel_values in group]))
@@ -435,16 +435,19 @@ class Segmenter:
                 yield window.row, window.column, of_window
             bar.update(len(group))
 
-    def _prepare_window(self, size: tuple[int, int], window: Window) -> tuple[Window, torch.Tensor]:
+    def _prepare_window(self, size: tuple[int, int], name: str, window: Window) -> tuple[Window, torch.Tensor]:
         """Do what the image processor does, but for the size."""
-        batch = self.image_processor(
-            window.pixels,
-            do_resize=False,
-            do_pad=True,
-            pad_size={"height": size[0], "width": size[1]},
-            input_data_format="channels_last",
-            return_tensors="pt",
-        )
+        try:
+            batch = self.image_processor(
+                window.pixels,
+                do_resize=False,
+                do_pad=True,
+                pad_size={"height": size[0], "width": size[1]},
+                input_data_format="channels_last",
+                return_tensors="pt",
+            )
+        except (ValueError, TypeError) as error:  # such as values out of range, which the first window may not have
+            raise _refuse(name, error) from error
         window.pixels = None
         return window, self._pin(batch["pixel_values"])
 
@@ -467,6 +470,12 @@ class _Photo:
     input_size: tuple[int, int] = (0, 0)  # of pixel_values
     image_size: tuple[int, int] = (0, 0)  # in pixel_values, without padding
     logits: torch.Tensor | None = None  # (num_labels, height / 8, width / 8)
+
+
+def _refuse(name: str, error: Exception) -> UnreadablePictureError:
+    """The image processor's words on what it cannot take, with the photo's name in place of its own."""
+    reason = error.__cause__ if isinstance(error.__cause__, NotPixelsError) else error
+    return UnreadablePictureError(f"{name} cannot be used: {reason}")
 
 
 def _crop_logits(logits: torch.Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:

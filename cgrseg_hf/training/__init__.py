@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from .config import TrainingConfig, load_recipe, recipe_names
 
 if TYPE_CHECKING:
-    from .loop import TrainingResult, TrainingStoppedError, train
+    from .faults import TrainingStoppedError
+    from .loop import TrainingResult, train
 
 __all__ = ["TrainingConfig", "TrainingResult", "TrainingStoppedError", "load_recipe", "recipe_names", "train"]
 
@@ -16,4 +17,5 @@ def __getattr__(name: str) -> Any:
     # The loop needs torchvision and all of PyTorch; recipes can be read without.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(".loop", __name__), name)
+    module = ".faults" if name == "TrainingStoppedError" else ".loop"
+    return getattr(importlib.import_module(module, __name__), name)

@@ -5,15 +5,17 @@ A checkpoint is written under another name and renamed when all of it is on the 
 folder `step-...` is one to go on from. It is a model folder too: `from_pretrained` loads it.
 """
 
+import contextlib
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from ..conversion.files import read_checkpoint
 
@@ -30,12 +32,55 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     Args:
         folder (`Path`): Where it shall be.
         write (`Callable`): Fills the empty folder that it is given.
+
+    Raises:
+        OSError: If the disk does not take it; the message names the folder, and nothing is left of it.
     """
     unfinished = folder.with_name(_UNFINISHED + folder.name)
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write(unfinished)
-    finish_folder(unfinished, folder)
+    with explain_failed_write(folder, unfinished):
+        unfinished.mkdir(parents=True)
+        write(unfinished)
+        finish_folder(unfinished, folder)
+
+
+def write_file(path: Path, text: str) -> None:
+    """
+    Write a text file, or replace one, so that it is never seen half written.
+
+    Raises:
+        OSError: If the disk does not take it; the message names the file, which is as it was before.
+    """
+    unfinished = path.with_name(_UNFINISHED + path.name)
+    with explain_failed_write(path, unfinished):
+        unfinished.write_text(text, encoding="utf-8")
+        _flush(unfinished)
+        unfinished.replace(path)
+
+
+@contextlib.contextmanager
+def explain_failed_write(path: Path, unfinished: Path | None = None) -> Iterator[None]:
+    """
+    Name what could not be written, and why, whatever the library that wrote calls it.
+
+    Args:
+        path (`Path`): What was to be written.
+        unfinished (`Path`, *optional*): Under which other name, to remove it: what is half written only fills the disk.
+
+    Raises:
+        OSError: Instead of the error that arose.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
+        with contextlib.suppress(OSError):
+            reason = f"{reason}; {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free"
+        if unfinished is not None:
+            _remove(unfinished)
+        raise OSError(
+            f"{path} cannot be written ({reason}). Make room there, or move the run's folder to another disk."
+        ) from error
 
 
 def finish_folder(unfinished: Path, folder: Path) -> None:
@@ -68,6 +113,11 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
+def checkpoint_step(path: Path) -> int:
+    """After how many steps a checkpoint was written."""
+    return int(path.name.removeprefix("step-"))
+
+
 def save_checkpoint(
     folder: Path,
     step: int,
@@ -88,6 +138,9 @@ def save_checkpoint(
         process_index (`int`): The main process, 0, writes the model and the state, each its own random state.
         wait_for_everyone (`Callable`): Returns when all processes have come here.
         keep (`int`): How many of the newest checkpoints stay.
+
+    Raises:
+        OSError: If the disk does not take it; the message names the checkpoint, and nothing is left of it.
     """
     path = checkpoint_path(folder, step)
     unfinished = path.with_name(_UNFINISHED + path.name)
@@ -95,14 +148,16 @@ def save_checkpoint(
         for left_over in folder.glob(_UNFINISHED + "*"):
             shutil.rmtree(left_over)
     wait_for_everyone()
-    unfinished.mkdir(parents=True, exist_ok=True)  # on every node, where they share no disk
-    torch.save(_random_state(), unfinished / _RANDOM_STATE.format(process_index))
-    if process_index == 0:
-        save_model(unfinished)
-        torch.save(state, unfinished / _STATE)
+    with explain_failed_write(path, unfinished):
+        unfinished.mkdir(parents=True, exist_ok=True)  # on every node, where they share no disk
+        _save(_random_state(), unfinished / _RANDOM_STATE.format(process_index))
+        if process_index == 0:
+            save_model(unfinished)
+            _save(state, unfinished / _STATE)
     wait_for_everyone()
     if process_index == 0:
-        finish_folder(unfinished, path)
+        with explain_failed_write(path, unfinished):
+            finish_folder(unfinished, path)
         for old in list_checkpoints(folder)[:-keep]:
             # Renamed first: a folder that is half removed must not look like a checkpoint.
             doomed = old.with_name(_UNFINISHED + old.name)
@@ -136,6 +191,22 @@ def restore_random_state(path: Path, process_index: int) -> None:
     random.setstate(state["python"])
 
 
+def _save(state: dict[str, Any], path: Path) -> None:
+    """
+    Write a state to a file.
+
+    Raises:
+        OSError: What the system said; PyTorch's writer only tells where in the file it failed.
+    """
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
 def _read(file: Path) -> dict[str, Any]:
     """A file of a checkpoint: tensors and plain values alone, since unpickling anything else could run code."""
     try:
@@ -156,6 +227,15 @@ def _random_state() -> dict[str, Any]:
         "numpy_keys": torch.from_numpy(keys.copy()),
         "python": random.getstate(),
     }
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that can be done."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -34,6 +34,7 @@ from ..data.transforms import training_transforms
 from ..processes import make_accelerator
 from . import checkpoints
 from .config import TrainingConfig, load_recipe
+from .faults import describe_divergence, describe_end
 from .models import find_class_weights, make_image_processor, make_model, pixel_statistics
 from .run import Readout, TrainingRun
 from .run_log import RunLog, StopSignals
@@ -66,10 +67,6 @@ class TrainingResult:
         return self.stopped_by is None
 
 
-class TrainingStoppedError(ValueError):
-    """Training cannot go on; the message says why, and where the last checkpoint is."""
-
-
 def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     """
     Train a model.
@@ -86,7 +83,9 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     Raises:
         ValueError: If the configuration, the data or the model do not fit together, or the run's folder holds another
             run.
-        TrainingStoppedError: If the loss is not finite.
+        TrainingStoppedError: If the run cannot go on: a file of a batch cannot be used, the loss is not finite, the
+            disk is full, or a process that it needs is lost. The message names the cause, the step and the last
+            checkpoint.
     """
     accelerator = make_accelerator(
         mixed_precision=config.precision, log_with=_find_trackers(config), project_dir=config.output
@@ -120,7 +119,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
     if accelerator.is_main_process:
         checkpoints.recover_folder(run.output / "best")
         run.output.mkdir(parents=True, exist_ok=True)
-        (run.output / "training_config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        checkpoints.write_file(run.output / "training_config.json", json.dumps(config.to_dict(), indent=2) + "\n")
     _start_trackers(accelerator, config)
     log = RunLog(run.output / "log.jsonl", accelerator, run.step)
     stop_signals = StopSignals()
@@ -143,32 +142,46 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
         result = run.evaluate(validation_data)
         log.write(run.step, {name: float(result.metrics[name]) for name in ("mean_iou", "overall_accuracy")})
 
+    unread: list[tuple[int, Readout, list[str]]] = []  # of steps that were not looked at yet, with their images
+    losses: list[float] = []
+    images: list[str] = []  # of the last step
+    stop = False
+
+    def look_at_steps(leave: int) -> None:
+        """Read what all steps but the last few came to, and refuse to go on with a loss that is not finite."""
+        nonlocal stop
+        while len(unread) > leave:
+            step, readout, its_images = unread.pop(0)
+            loss, wish_to_stop = readout.read()
+            losses.append(loss)
+            stop |= wish_to_stop > 0
+            if not math.isfinite(loss):
+                raise describe_divergence(f"The loss of step {step} is {loss}", run, step - 1, its_images)
+
+    def save_checkpoint() -> None:
+        """Once all steps were looked at: weights that training cannot go on from are refused."""
+        if not run.has_finite_weights():
+            raise describe_divergence(f"The weights after step {run.step} are not finite", run, run.step, images)
+        run.save_checkpoint()
+
     try:
         evaluate_if_due()
-        unread: list[tuple[Readout, list[str]]] = []  # of steps that were not looked at yet, with their images
-        losses: list[float] = []
-        stop = False
         while run.step < max_steps:
-            parts = [next(batches) for _ in range(config.gradient_accumulation_steps)]
+            try:
+                parts = [next(batches) for _ in range(config.gradient_accumulation_steps)]
+            except (ValueError, OSError):
+                # No step is lost by it, but of several processes the others do not know and cannot be asked.
+                if accelerator.num_processes == 1 and not run.is_saved():
+                    look_at_steps(leave=0)
+                    save_checkpoint()
+                raise
+            images = [name for part in parts for name in part["names"]]
             learning_rate = run.schedule.get_last_lr()[0]
-            unread.append(
-                (
-                    run.take_step(parts, stop_signals.caught is not None),
-                    [name for part in parts for name in part["names"]],
-                )
-            )
+            unread.append((run.step + 1, run.take_step(parts, stop_signals.caught is not None), images))
 
             # What a step came to is read while the next one is computed, and at once only if something is to be kept.
             save = is_time(config.save_steps) or is_time(evaluation_steps) or stop
-            while len(unread) > (0 if save or is_time(config.logging_steps) else 1):
-                readout, names = unread.pop(0)
-                loss, wish_to_stop = readout.read()
-                losses.append(loss)
-                stop |= wish_to_stop > 0
-                if not math.isfinite(loss):
-                    raise _stopped(f"The loss is {loss}", names, run)
-            if save and not run.has_finite_weights():
-                raise _stopped("The weights are not finite, though the loss is", names, run)
+            look_at_steps(leave=0 if save or is_time(config.logging_steps) else 1)
 
             progress.update()
             if is_time(config.logging_steps):
@@ -177,18 +190,22 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
                 progress.set_postfix_str(f"loss {mean_loss:.4f}")
                 log.write(run.step, {"loss": mean_loss, "learning_rate": learning_rate})
             if save:
-                run.save_checkpoint()
+                save_checkpoint()
             if stop and save and run.step < max_steps:
                 accelerator.print(f"Told to stop after step {run.step}: a checkpoint is written, --resume goes on.")
                 # Another process may have been told.
                 return _describe_result(run, None, stopped_by=stop_signals.caught or signal.SIGTERM)
             evaluate_if_due()
+        run.write_shipped_model(run.output / "last")
+    except Exception as error:
+        if (stopped := describe_end(error, run)) is None:
+            raise
+        raise stopped from error
     finally:
         progress.close()
         stop_signals.restore()
         log.close()
 
-    run.write_shipped_model(run.output / "last")
     return _describe_result(run, run.output / ("last" if validation_data is None else "best"))
 
 
@@ -332,15 +349,6 @@ def _make_loader(
         first_batch=step * config.gradient_accumulation_steps,
         shuffle_buffer=config.shuffle_buffer,
         pin_memory=accelerator.device.type == "cuda",
-    )
-
-
-def _stopped(problem: str, names: list[str], run: TrainingRun) -> TrainingStoppedError:
-    found = checkpoints.list_checkpoints(run.checkpoint_folder)
-    return TrainingStoppedError(
-        f"{problem}, at step {run.step} or just before. The images of this process were {', '.join(names)}. "
-        + (f"The last good checkpoint is {found[-1]}." if found else "There is no checkpoint yet.")
-        + " If the images are sound, lower --learning-rate, set --max-grad-norm, or use --precision no or bf16."
     )
 
 

@@ -4,10 +4,12 @@
 import contextlib
 import math
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
@@ -154,6 +156,10 @@ class TrainingRun:
         tensors = [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
+    def is_saved(self) -> bool:
+        """Whether there is a checkpoint of this step, or no step yet."""
+        return not self.step or checkpoints.checkpoint_path(self.checkpoint_folder, self.step).exists()
+
     def save_checkpoint(self) -> None:
         """Write a checkpoint to go on from; all processes call it."""
         scaler = self.accelerator.scaler
@@ -176,13 +182,24 @@ class TrainingRun:
         )
 
     def restore(self, checkpoint: Path) -> None:
-        """Take up where a checkpoint was written, before the accelerator prepares the model."""
-        state = checkpoints.load_state(checkpoint)
+        """
+        Take up where a checkpoint was written, before the accelerator prepares the model.
+
+        Raises:
+            ValueError: If the checkpoint is damaged; the message says what to do.
+        """
+        remedy = "Remove this folder: --resume then goes on from the checkpoint before it, or anew if there is none."
+        try:
+            state = checkpoints.load_state(checkpoint)
+            # By transformers, which writes weights of some models under other names than they have in memory.
+            saved = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
+        except (OSError, EOFError, RuntimeError, UnpicklingError, SafetensorError) as error:
+            raise ValueError(f"{checkpoint} cannot be loaded ({error}). {remedy}") from error
         self.step, self.best_mean_iou = state["step"], state["best_mean_iou"]
         self.evaluated_step = state["evaluated_step"]
-        # By transformers, which writes weights of some models under other names than they have in memory.
-        saved = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
         self.model.load_state_dict(saved.state_dict())
+        if not self.has_finite_weights():
+            raise ValueError(f"{checkpoint} holds weights that are not finite. {remedy}")
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"]:

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What a run writes down while it goes on, and how it hears that it shall stop."""
 
+import contextlib
 import json
 import signal
 import threading
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+
+from .checkpoints import explain_failed_write, write_file
 
 
 class RunLog:
@@ -22,27 +25,36 @@ class RunLog:
 
     def __init__(self, path: Path, accelerator: Accelerator, step: int = 0):
         self._accelerator = accelerator
+        self._path = path
         self._file = None
         if accelerator.is_main_process:
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = path.read_text(encoding="utf-8").splitlines() if path.exists() and step else []
             kept = [line for line in lines if _step_of(line) <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            write_file(path, "".join(line + "\n" for line in kept))
             self._file = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Add an entry."""
+        """
+        Add an entry.
+
+        Raises:
+            OSError: If the disk does not take it; the message names the file.
+        """
         self._accelerator.log(values, step=step)
         if self._file is not None:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            self._file.flush()
+            with explain_failed_write(self._path):
+                self._file.write(json.dumps({"step": step, **values}) + "\n")
+                self._file.flush()
 
     def close(self) -> None:
         """Close the file and the trackers; other than `end_training`, this leaves the group of processes as it is."""
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
+        with contextlib.suppress(OSError):  # of what a full disk did not take, which was said when it was written
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
 
 
 def _step_of(line: str) -> float:

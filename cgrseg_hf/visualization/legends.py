@@ -68,8 +68,10 @@ def draw_legend(
 
 
 def format_share(share: float) -> str:
-    """A share of the picture, 0 to 1, as a percentage; what is there is never 0.0%."""
-    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+    """A share from 0 to 1 in percent, never 0 or 100 for what is only close to it."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    return ">99.9%" if 0.999 < share < 1 else f"{share:.1%}"
 
 
 class _Row(NamedTuple):

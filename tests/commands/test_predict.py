@@ -2,6 +2,9 @@
 """`cgrseg predict`: what lies where, and what is said about bad files."""
 
 import json
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -100,6 +103,57 @@ def test_bad_files_are_listed_and_the_others_segmented(predict):
     assert "missing.jpg cannot be read" in done.output
     assert "1 of 3 photos are segmented" in done.stdout.strip().splitlines()[-1]
     assert len(files_in("out")) == 3
+
+
+def test_links_that_lead_nowhere(predict):
+    save_photo(Path("in/good.jpg"))
+    Path("in/loop.jpg").symlink_to("loop.jpg")
+    Path("in/gone.jpg").symlink_to("nowhere.jpg")
+    done = predict("in", "-o", "out")
+    assert (done.exit_code, isinstance(done.exception, SystemExit)) == (1, True)
+    assert "in/loop.jpg cannot be read" in done.output and "in/gone.jpg cannot be read" in done.output
+    assert len(files_in("out")) == 3
+
+
+def test_the_longest_names(predict):
+    for name in ("x" * 251, "é" * 124 + "a", "é" * 124 + "b"):
+        save_photo(Path(f"in/{name}.jpg"))
+    done = predict("in", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert len(files_in("out")) == 9
+
+
+def test_a_photo_that_goes_while_it_is_segmented(predict, monkeypatch):
+    """It is read once more for the overlay; the others are written all the same."""
+    save_photo(Path("in/a.jpg"))
+    save_photo(Path("in/b.jpg"))
+    overlay = Segmentation.overlay
+
+    def remove_first(segmentation, **settings):
+        segmentation.source.unlink() if segmentation.source.name == "a.jpg" else None
+        return overlay(segmentation, **settings)
+
+    monkeypatch.setattr(Segmentation, "overlay", remove_first)
+    done = predict("in", "-o", "out")
+    assert done.exit_code == 1
+    assert "in/a.jpg cannot be read as a picture: no such file" in done.output
+    assert "1 of 2 photos are segmented" in done.output
+    assert [file for file in files_in("out") if "b" in file] == files_in("out")
+
+
+def test_names_that_are_no_text(model, tmp_path):
+    """As a process: what is printed depends on its streams."""
+    good, bad = (tmp_path / os.fsdecode(name) for name in (b"in/good \xff.jpg", b"in/bad\n\xfe.jpg"))
+    save_photo(good)
+    bad.write_text("no picture")
+    command = [sys.executable, "-m", "cgrseg_hf", "predict", "in", "-o", "out", "--json", "--engine", "torch"]
+    ended = subprocess.run([*command, "--model", str(model)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1, ended.stderr
+    printed = json.loads(ended.stdout)
+    assert os.fsencode(printed["results"][0]["source"]) == b"in/good \xff.jpg"
+    assert all((tmp_path / file).is_file() for file in printed["results"][0]["files"].values())
+    lines = [line for line in ended.stderr.splitlines() if "cannot be read" in line]
+    assert len(lines) == 1 and r"bad\n\udcfe.jpg cannot be read" in lines[0]
 
 
 def test_results_of_an_earlier_run_are_no_photos(predict):

@@ -2,6 +2,7 @@
 """What is found in data before training, and that whatever is wrong with one pair leaves the others looked at."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -146,6 +147,61 @@ def test_a_file_that_is_no_picture_is_described_in_words(two_class_folder):
     (two_class_folder / "train" / "images" / "a.jpg").write_bytes(b"words")
     (finding,) = check_folder(two_class_folder).errors
     assert "a.jpg (it is no picture, or one of an unknown format)" in str(finding)
+
+
+def test_files_that_are_never_decoded(two_class_folder, monkeypatch):
+    """PostScript would be run, and a pipe waited for; a folder is no file, whatever it is called."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    images, annotations = two_class_folder / "train" / "images", two_class_folder / "train" / "annotations"
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 4\n%%EndComments\nshowpage\n%%EOF\n"
+    (images / "a.jpg").write_bytes(postscript)
+    (annotations / "b.png").write_bytes(postscript)
+    (images / "c.jpg").unlink()
+    os.mkfifo(images / "c.jpg")
+    (images / "d.jpg").mkdir()
+    (finding,) = check_folder(two_class_folder).errors
+    assert (finding.kind, finding.count) == ("unreadable file", 3)
+    assert "a.jpg (it is no picture" in str(finding) and "b.png (it is no picture" in str(finding)
+    assert "It is a pipe or a device" in str(finding)
+
+
+def test_broken_exif_is_no_broken_picture(two_class_folder, write_image):
+    write_image(two_class_folder / "train" / "images" / "a.jpg", exif=b"Exif\0\0no such thing")
+    assert not check_folder(two_class_folder).errors
+    data = load_data(two_class_folder, "train")
+    assert data.read(data.rows[0]).image.size == (6, 4)
+
+
+def test_annotations_are_turned_as_their_exif_says(two_class_folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    turned = np.zeros((6, 4), dtype=np.uint8)
+    turned[0] = 1  # the upper row of it is the right column
+    Image.fromarray(turned).save(two_class_folder / "train" / "annotations" / "a.png", exif=exif)
+    assert not check_folder(two_class_folder).errors
+    data = load_data(two_class_folder, "train")
+    assert data.read(data.rows[0]).label_map.tolist() == [[0, 0, 0, 0, 0, 1]] * 4
+
+
+def test_images_without_brightness_are_found(two_class_folder):
+    values = np.full((4, 6), 0.5, dtype=np.float32)
+    values[2, 3] = np.nan
+    images = two_class_folder / "train" / "images"
+    (images / "a.jpg").unlink()
+    Image.fromarray(values).save(images / "a.tif")
+    (finding,) = check_folder(two_class_folder).errors
+    assert "a.tif (it holds values that are not finite" in str(finding)
+    data = load_data(two_class_folder, "train")
+    with pytest.raises(ValueError, match=r"a\.tif cannot be used: it holds values that are not finite"):
+        data.read(data.rows[0])
+
+
+def test_names_that_are_no_text(two_class_folder, write_pair):
+    name = os.fsdecode(b"\xff\n")
+    train = two_class_folder / "train"
+    write_pair(train / "images" / f"{name}.jpg", train / "annotations" / f"{name}.png")
+    with pytest.raises(ValueError, match=r"\\udcff\\n\.(jpg|png) is no UTF-8.*: rename it"):
+        load_data(two_class_folder, "train")
 
 
 def test_wide_ids_are_counted(two_class_folder):

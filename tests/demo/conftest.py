@@ -1,8 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""A tiny model for the page, which counts how often its network runs."""
+"""A tiny model for the page, which counts how often its network runs; and a Hub that takes its time."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cgrseg_hf.demo.limits import Limits
 from cgrseg_hf.demo.models import DemoModel, load_model
-from cgrseg_hf.demo.session import Limits, PhotoDesk
+from cgrseg_hf.demo.session import PhotoDesk
 from cgrseg_hf.inference import Engine
 
 
@@ -29,6 +31,40 @@ class CountingEngine(Engine):
         if self.gate is not None:
             self.gate.wait()
         return self.engine(pixel_values)
+
+
+class SlowHub(ThreadingHTTPServer):
+    """A Hub that has no models, and says so only once its gate is open."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _SlowAnswer)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.gate = threading.Event()
+        self.asked: list[str] = []
+
+
+class _SlowAnswer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.gate.wait()
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def slow_hub() -> Iterator[SlowHub]:
+    with SlowHub() as hub:
+        threading.Thread(target=hub.serve_forever).start()
+        yield hub
+        hub.gate.set()
+        hub.shutdown()
 
 
 @pytest.fixture

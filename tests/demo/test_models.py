@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from hub_process import client_environment
 from hub_server import BRANCH
@@ -38,12 +40,46 @@ def test_the_shipped_models_card():
         ("---\ndatasets: ade\n---\n# Name", "Name", "", ("ade",)),
         ("---\ndatasets: [a, b]\n---\nWords.", "", "Words.", ("a", "b")),
         ("---\ndatasets: [a\n---\n# Name", "Name", "", ()),
+        ("---\ndatasets: [a, [b]]\n---\n# Name", "Name", "", ()),
+        ("---\n- a\n---\n# Name", "Name", "", ()),
+        ("---\n# no metadata", "no metadata", "", ()),
+        (
+            "# \n# Name  \nWords <!-- of\n\n---> two <!-- comments -->to keep. <!-- not closed",
+            "Name",
+            "Words two to keep.",
+            (),
+        ),
+        (f"# {'long ' * 100}", ("long " * 40), "", ()),
         (f"# Name\n{'A sentence of some length. ' * 40}", "Name", ("A sentence of some length. " * 17).strip(), ()),
     ],
 )
 def test_cards(card, title, summary, data_sets):
     facts = read_card(card)
     assert (facts.title, facts.summary, facts.data_sets) == (title, summary, data_sets)
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated", "title", "summary"),
+    [
+        ("# Name\n# ", " ", "Name", ""),
+        ("# Name\n", "<!--", "Name", ""),
+        ("# Name\n", "[", "Name", "[" * 480 + " …"),
+        ("# Name\n", "<", "Name", "<" * 480 + " …"),
+        ("# Name\n", "[](", "Name", "[](" * 160 + " …"),
+        ("# Name\n**", "*", "Name", "*"),
+        ("# Name\nWords.", "\n ", "Name", "Words."),
+        ("---", "\n", "", "---"),
+        ("---\n", "- ", "", "--- " + "- " * 238 + "…"),
+        ("---\na: &a ", "[", "", "--- a: &a …"),
+    ],
+)
+def test_cards_of_strangers(decided_folder, tmp_path, begin, repeated, title, summary):
+    """The beginning of a card is read, and all steps are linear: steps that are not would take hours here."""
+    folder = shutil.copytree(decided_folder, tmp_path / "model")
+    (folder / "README.md").write_text(begin + repeated * 1_000_000 + "\n# Another name\n")
+    model = load_model(str(folder), "torch")
+    assert (model.name, model.card.title) == (title or "model", title)
+    assert model.card.summary == summary
 
 
 def test_models_without_a_card_are_called_as_their_folder(decided_folder, tmp_path):
@@ -75,6 +111,33 @@ def test_only_ids_of_the_hub_are_taken(decided_folder, tmp_path, monkeypatch):
             shelf.get_from_hub(name, 1)
 
 
+def test_models_that_are_not_there_yet(decided_folder, slow_hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", slow_hub.address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    shelf = ModelShelf([str(decided_folder)], "torch", allow_any=True)
+    for seconds in (0.01, 0):
+        with pytest.raises(DemoError, match="user/first is still being fetched"):
+            shelf.get_from_hub("user/first", seconds)
+
+    # the second is in the queue when two others take its place
+    with ThreadPoolExecutor(1) as visitors:
+        waiting = visitors.submit(shelf.get_from_hub, "user/second", 600)
+        while "user/second" not in shelf._of_visitors:
+            assert not waiting.done()
+        for repo_id in ("user/third", "user/fourth"):
+            with pytest.raises(DemoError, match="still being fetched"):
+                shelf.get_from_hub(repo_id, 0)
+        with pytest.raises(DemoError, match=r"user/second was put aside .* choose it again"):
+            waiting.result()
+
+    slow_hub.gate.set()
+    for seconds, times in ((600, 1), (0, 1), (600, 2)):  # only who waits asks again
+        with pytest.raises(DemoError, match="no public model user/fourth"):
+            shelf.get_from_hub("user/fourth", seconds)
+        assert slow_hub.asked.count("/api/models/user/fourth") == times
+    assert "/api/models/user/second" not in slow_hub.asked
+
+
 ASK_THE_HUB = """
 import json, sys
 from cgrseg_hf.demo import models
@@ -83,7 +146,7 @@ from cgrseg_hf.demo.models import ModelShelf
 shelf = ModelShelf([sys.argv[1]], "torch", allow_any=True)
 answers = {}
 for repo_id in sys.argv[2:]:
-    models._LARGEST_DOWNLOAD = 1000 if repo_id == "user/large" else 2**31
+    models.LARGEST_DOWNLOAD = 1000 if repo_id == "user/large" else 2**31
     try:
         model = shelf.get_from_hub(repo_id, 60)
         answers[repo_id] = [model.name, len(model.segmenter.id2label)]
@@ -103,17 +166,25 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
         for file, content in files.items():
             (folder / file.replace("__", ".")).write_text(content)
 
+    config = (decided_folder / "config.json").read_text()
     put("good", decided_folder, evil__py="raise SystemExit('this ran')")
     put("large", decided_folder)
     put("pickle", decided_folder, "*.safetensors", pytorch_model__bin="no weights")
     put("broken", decided_folder, config__json="{no json")
+    put(
+        "huge", decided_folder, config__json=config.replace('"decoder_hidden_size": 16', '"decoder_hidden_size": 90000')
+    )
+    put("verbose", decided_folder, config__json=config + " " * 2**20)
     put("foreign", decided_folder, config__json=json.dumps({"model_type": "unheard-of"}))
     here = tmp_path / "here"
     shutil.copytree(decided_folder, here / "user" / "local")  # a folder of this computer, not a model of the Hub
 
     environment = client_environment(hub.endpoint, tmp_path)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    names = [f"user/{name}" for name in ("good", "large", "pickle", "broken", "foreign", "local", "missing")]
+    names = [
+        f"user/{name}"
+        for name in ("good", "large", "pickle", "broken", "huge", "verbose", "foreign", "local", "missing")
+    ]
     command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
     done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -121,7 +192,9 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
     assert answers["user/good"] == ["user/good", 5]
     assert "0.0 GB allowed here" in answers["user/large"]
     assert "no model.safetensors" in answers["user/pickle"]
-    for name in ("broken", "foreign"):
+    assert "its config.json is far too large" in answers["user/verbose"]
+    assert "parameters, and its files hold" in answers["user/huge"]
+    for name in ("broken", "foreign", "huge"):
         assert f"user/{name} is no model that this page can use" in answers[f"user/{name}"]
         assert str(tmp_path) not in answers[f"user/{name}"]
     for name in ("local", "missing"):

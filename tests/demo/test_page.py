@@ -4,28 +4,27 @@
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from page_process import PATIENCE, ROOT, Page, start_page
 from PIL import Image
 
 from cgrseg_hf.inference import Segmenter
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 BROWSER_OPTIONS = (
@@ -42,82 +41,6 @@ BROWSER_OPTIONS = (
 MAX_PIXELS = 400_000
 # A class that would change the page's title if its name were taken for HTML.
 HOSTILE_NAME = "<img src=x onerror=\"document.title='taken over'\">"
-PATIENCE = 60  # seconds in which everything has to appear
-
-
-@dataclass
-class Page:
-    """A running page: its address, its process and the folder of its files."""
-
-    address: str
-    process: subprocess.Popen
-    temporary: Path
-
-    def get(self, path: str) -> tuple[int, bytes, dict[str, str]]:
-        """Status, content and headers of an address of the page."""
-        try:
-            with urllib.request.urlopen(f"{self.address}{path}", timeout=PATIENCE) as answer:
-                return answer.status, answer.read(), {name.lower(): value for name, value in answer.headers.items()}
-        except urllib.error.HTTPError as error:
-            return error.code, error.read(), {}
-
-    def ask_for_classes(self, photo: dict, model: str) -> str:
-        """What the server answers to a request that no browser would send."""
-        config = json.loads(self.get("/config")[1])
-        function = next(one["id"] for one in config["dependencies"] if one["targets"][0][1] == "change")
-        data = [{"meta": {"_type": "gradio.FileData"}, **photo}, model, "", 55]
-        session = uuid.uuid4().hex
-        request = urllib.request.Request(
-            f"{self.address}/gradio_api/queue/join",
-            json.dumps({"fn_index": function, "session_hash": session, "data": data}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE):
-            pass
-        address = f"{self.address}/gradio_api/queue/data?session_hash={session}"
-        with urllib.request.urlopen(address, timeout=PATIENCE) as events:
-            return next(line.decode() for line in events if b'"process_completed"' in line)
-
-    def upload(self, photo: Path) -> str:
-        """Upload a file without a browser; where the server keeps it."""
-        boundary = uuid.uuid4().hex
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="photo.jpg"\r\n\r\n'
-        request = urllib.request.Request(
-            f"{self.address}/gradio_api/upload",
-            head.encode() + photo.read_bytes() + f"\r\n--{boundary}--\r\n".encode(),
-            {"Content-Type": f"multipart/form-data; boundary={boundary}"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return json.loads(answer.read())[0]
-
-
-@contextlib.contextmanager
-def start_page(folder: Path, *arguments: str) -> Iterator[Page]:
-    """The command in a process, with temporary files below a folder."""
-    pytest.importorskip("gradio")
-    temporary = folder / "temporary"
-    temporary.mkdir()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        "TMPDIR": str(temporary),
-        "PYTHONUNBUFFERED": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-m", "cgrseg_hf", "demo", "--port", "0", "--engine", "torch", *arguments]
-    with (
-        (folder / "log").open("w") as log,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env=environment
-        ) as process,
-    ):
-        try:
-            line = process.stdout.readline()
-            found = re.search(r"http://127\.0\.0\.1:\d+", line)
-            assert found, f"{line} {(folder / 'log').read_text()}"
-            yield Page(found[0], process, temporary)
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -399,6 +322,32 @@ def test_every_field_has_a_name(browser):
 
 
 @pytest.mark.long
+def test_a_full_queue_is_said_in_words(browser, page, street):
+    photo = {"path": page.upload(street), "meta": {"_type": "gradio.FileData"}}
+    function, over = page.find_function("photo.change"), threading.Event()
+
+    def fill_the_queue() -> None:
+        while not over.is_set():
+            with contextlib.suppress(urllib.error.HTTPError):
+                page.join(function, [photo, "tiny", "", 55], "somebody")
+
+    with ThreadPoolExecutor(4) as others:
+        filling = [others.submit(fill_the_queue) for _ in range(4)]
+        try:
+
+            def is_told() -> bool:
+                browser.find("#examples button").click()
+                return "busy" in browser.text("body")
+
+            browser.wait(is_told)
+        finally:
+            over.set()
+        for one in filling:
+            one.result()
+    browser.wait(lambda: browser.find("#examples button").click() or browser.sees("#overlay img"))
+
+
+@pytest.mark.long
 def test_what_the_server_gives_out(page, tmp_path):
     status, content, headers = page.get("/")
     assert status == 200
@@ -431,6 +380,20 @@ def test_only_uploaded_photos_are_opened(page, street, tmp_path):
     uploaded = page.upload(street)
     assert "Most of it" not in page.ask_for_classes({"path": uploaded}, str(DEFAULT_MODEL))  # a path is no choice
     assert "Most of it" in page.ask_for_classes({"path": uploaded}, "tiny")
+
+
+@pytest.mark.long
+def test_who_waits_for_a_model_holds_up_nobody(model_folder, street, slow_hub, tmp_path):
+    arguments = ["--model", str(model_folder), "--allow-any-model", "--time-limit", "3600"]
+    variables = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": slow_hub.address, "NO_PROXY": "127.0.0.1"}
+    with start_page(tmp_path, *arguments, variables=variables) as page:
+        uploaded = {"path": page.upload(street)}
+        said = page.ask_for_classes(uploaded, "Another model of the Hub", "user/model")
+        assert "user/model is still being fetched" in said
+        assert "Most of it" in page.ask_for_classes(uploaded, "tiny")
+        page.process.send_signal(signal.SIGTERM)
+        assert page.process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM  # though the model is still being fetched
+        assert not slow_hub.gate.is_set()
 
 
 @pytest.mark.long

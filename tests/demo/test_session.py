@@ -1,6 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """A visitor's photo without a browser: limits, what is said of bad files, and looking without running the network."""
 
+import gc
+import shutil
 import struct
 import threading
 import zlib
@@ -98,12 +100,17 @@ def test_large_photos_are_shown_smaller(model, make_desk, save_photo, tmp_path):
 
 def test_label_map_to_download(model, make_desk, save_photo, tmp_path):
     segmented = make_desk().segment(save_photo("my street.png"), model)
-    path = segmented.save_label_map(tmp_path)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    path = segmented.save_label_map(folder)
     assert path.name == "my street_classes.png"
-    assert path != segmented.save_label_map(tmp_path)  # nobody's file replaces another's
+    assert path != segmented.save_label_map(folder)  # nobody's file replaces another's
     with Image.open(path) as saved:
         assert saved.mode == "P"
         np.testing.assert_array_equal(np.asarray(saved), segmented.segmentation.label_map)
+    del segmented
+    gc.collect()
+    assert not list(folder.iterdir())  # nothing is left of a photo that is forgotten
 
 
 def test_photos_are_turned_as_seen(model, make_desk, save_photo):
@@ -118,7 +125,7 @@ def test_photos_that_are_refused(model, make_desk, save_photo, tmp_path):
     desk = make_desk(max_pixels=20_000)
     whole = save_photo("whole.jpg").read_bytes()
     files = {
-        "words.jpg": (b"no picture", "words.jpg cannot be read: it is no JPEG, PNG"),
+        "words.jpg": (b"no picture", "words.jpg cannot be read as a picture: it is no JPEG, PNG"),
         "empty.png": (b"", "empty.png cannot be read"),
         "half.jpg": (whole[: len(whole) // 2], "half.jpg cannot be read as a picture"),
         "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is no JPEG, PNG"),
@@ -135,6 +142,31 @@ def test_photos_that_are_refused(model, make_desk, save_photo, tmp_path):
         desk.segment(tmp_path / "gone.png", model)
     assert model.segmenter.engine.num_calls == 0
     assert desk.segment(save_photo(width=200, height=100), model).size == (100, 200)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_pages_own_limit_counts(decided_folder, make_desk, save_photo, monkeypatch):
+    """Pillow's guard says neither yes nor no where the page says something else, and warns of nothing."""
+    photo = save_photo()  # of 10,527 pixels
+    for guard in (5_000, 6_000, 11_000):  # an error of Pillow's, a warning, nothing
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", guard)
+        large = load_model(str(decided_folder), "torch", max_pixels=20_000)
+        assert make_desk(max_pixels=20_000).segment(photo, large).size == (87, 121)
+        small = load_model(str(decided_folder), "torch", max_pixels=2_000)
+        with pytest.raises(DemoError, match=r"street\.png is too large: .*this page takes up to 2,000 pixels"):
+            make_desk(max_pixels=2_000).segment(photo, small)
+        assert guard == Image.MAX_IMAGE_PIXELS
+
+
+def test_narrow_photos_are_not_enlarged_without_bound(decided_folder, make_desk, save_photo, tmp_path):
+    desk, narrow = make_desk(max_pixels=200_000), save_photo("narrow.png", width=1500, height=20)
+    assert desk.segment(narrow, load_model(str(decided_folder), "torch")).size == (20, 1500)  # has a longest edge too
+    folder = shutil.copytree(decided_folder, tmp_path / "model")
+    CGRSegImageProcessor(size={"shortest_edge": 96}).save_pretrained(folder)
+    model = load_model(str(folder), "torch")
+    with pytest.raises(DemoError, match=r"narrow\.png is too narrow: .* shorter side to 96 pixels"):
+        desk.segment(narrow, model)
+    assert desk.segment(save_photo(width=500, height=50), model).size == (50, 500)
 
 
 def test_the_time_limit(model, make_desk, save_photo):
@@ -170,12 +202,10 @@ def test_names_are_escaped():
         assert "<img" not in piece
 
 
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [(0, "0.0%"), (0.0001, "<0.1%"), (0.1234, "12.3%"), (0.9999, ">99.9%"), (1, "100.0%")],
-)
-def test_shares_in_words(share, text):
-    assert html.format_share(share) == text
+def test_shares_are_escaped():
+    assert "&lt;0.1%</td>" in html.class_table([ClassArea(0, "tree", (1, 2, 3), 0.0001)])
+    answer = html.pixel_answer(PixelAnswer(1, 2, 0, "tree", 0.9999, ("sky", 0.0001)), (1, 2, 3))
+    assert "&gt;99.9%." in answer and "Next: sky, &lt;0.1%." in answer
 
 
 def test_example_photos_name_their_sources(model, make_desk):

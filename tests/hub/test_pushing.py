@@ -8,7 +8,8 @@ import huggingface_hub
 import pytest
 from hub_server import UNKNOWN_TOKEN
 
-from cgrseg_hf.hub import check_loading, push_folder
+from cgrseg_hf import image_processing_cgrseg
+from cgrseg_hf.hub import check_loading, handler, push_folder
 from cgrseg_hf.hub.pushing import send_folder
 
 CARD = """---
@@ -93,6 +94,13 @@ def test_endpoints_get_the_transformers_that_the_package_needs():
     requirement = (root / "cgrseg_hf" / "hub" / "requirements.txt").read_text().strip()
     assert requirement.startswith("transformers>=")
     assert f'    "{requirement}",\n' in (root / "pyproject.toml").read_text()
+
+
+def test_endpoints_open_what_the_segmenter_opens(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    assert handler.FORMATS == image_processing_cgrseg.FORMATS
+    with pytest.raises(ValueError, match="cannot be read"):
+        handler.read_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
 
 
 def test_folder_that_does_not_load(folder: Path):

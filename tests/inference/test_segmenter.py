@@ -2,6 +2,7 @@
 """The Segmenter: every kind of input, order, batches, errors."""
 
 import io
+import os
 import threading
 from pathlib import Path
 
@@ -220,7 +221,7 @@ def test_broken_files(segmenter, make_photo, tmp_path, caplog):
     (tmp_path / "c.jpg").write_text("no picture")
     make_photo(seed=2).save(tmp_path / "d.jpg")
     make_photo(seed=3).save(tmp_path / "e.jpg")
-    for name, reason in (("b.jpg", "truncated"), ("c.jpg", "no format"), ("f.jpg", "no such file")):
+    for name, reason in (("b.jpg", "truncated"), ("c.jpg", "it is no JPEG"), ("f.jpg", "no such file")):
         with pytest.raises(UnreadablePictureError, match=rf"{name} cannot be read as a picture: .*{reason}"):
             segmenter(tmp_path / name)
     with pytest.raises(UnreadablePictureError, match=r"b\.jpg"):
@@ -239,8 +240,71 @@ def test_postscript_is_never_run(segmenter, tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
     file = tmp_path / "photo.jpg"
     file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
-    with pytest.raises(UnreadablePictureError, match="is PostScript"):
+    with pytest.raises(UnreadablePictureError, match="it is no JPEG, PNG"):
         segmenter(file)
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_pipes_are_not_waited_for(segmenter, tmp_path, tile):
+    for name in ("photo.jpg", "photo.tif", "photo.npy"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(UnreadablePictureError, match=rf"{name} cannot be read as a picture: it is a pipe"):
+            segmenter(tmp_path / name, tile=tile)
+
+
+def test_what_lies_in_folders(segmenter, make_photo, tmp_path):
+    """A folder is no photo, whatever it is called; a link to nothing is one that cannot be read."""
+    (tmp_path / "a.jpg").mkdir()
+    make_photo().save(tmp_path / "a.jpg" / "b.jpg")
+    (tmp_path / "c.jpg").symlink_to("nowhere.jpg")
+    failures = []
+    good = segmenter(tmp_path, on_error=lambda source, error: failures.append(source.name))
+    assert [one.source.name for one in good] == ["b.jpg"]
+    assert failures == ["c.jpg"]
+
+
+def test_names_are_said_in_one_line(segmenter, tmp_path):
+    file = tmp_path / os.fsdecode(b"two\nlines \x1b[31m \xff.jpg")
+    file.write_text("no picture")
+    with pytest.raises(UnreadablePictureError, match=r"two\\nlines \\x1b\[31m \\udcff\.jpg cannot be read") as refused:
+        segmenter(file)
+    assert str(refused.value).isprintable()
+
+
+def test_values_without_brightness(segmenter, make_photo, tmp_path):
+    pixels = np.repeat(np.asarray(make_photo(2000, 1100))[..., :1], 3, axis=-1) / np.float32(255)
+    pixels[1001, 1501] = np.nan  # where windows do not look for the range
+    np.save(tmp_path / "floats.npy", pixels)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "floats.tif")
+    far = np.asarray(make_photo()).astype(np.int32) * 300
+    np.save(tmp_path / "far.npy", far)
+    for photo, settings, words in (
+        (tmp_path / "floats.npy", {"tile": 1024}, r"floats\.npy holds values that are not finite"),
+        (tmp_path / "floats.tif", {}, r"floats\.tif cannot be used: it holds values that are not finite"),
+        (far, {}, r"of shape \(90, 120, 3\) cannot be used: it holds values from"),
+        (tmp_path / "far.npy", {"tile": 64}, r"far\.npy cannot be used: it holds values from"),
+        (far.astype(np.float32), {}, "holds values from"),
+    ):
+        with pytest.raises(UnreadablePictureError, match=words):
+            segmenter(photo, **settings)
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">f4", np.int32, np.uint64])
+def test_arrays_of_every_type(segmenter, make_photo, tmp_path, dtype):
+    photo = np.asarray(make_photo())
+    array = (photo.astype(np.uint16) * (257 if dtype == ">u2" else 1)).astype(dtype)
+    np.save(tmp_path / "photo.npy", array)
+    for tile, source in ((None, array), (64, tmp_path / "photo.npy"), (64, array)):
+        label_map = segmenter(source, tile=tile).label_map
+        assert (label_map == segmenter(photo, tile=tile).label_map).mean() > 0.99
+
+
+def test_floats_with_transparency(segmenter, make_photo):
+    photo = make_photo()
+    photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+    expected = segmenter(photo).label_map
+    for array in (np.asarray(photo), np.asarray(photo) / np.float32(255)):
+        assert (segmenter(array).label_map == expected).mean() > 0.99
 
 
 def test_broken_exif_is_no_broken_picture(segmenter, make_photo, tmp_path):

@@ -172,6 +172,7 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     tifffile = pytest.importorskip("tifffile")
     (tmp_path / "text.tif").write_text("no picture")
     tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 80, 70), np.uint8), photometric="rgb", planarconfig=2)
+    make_photo().convert("YCbCr").save(tmp_path / "ycbcr.tif")  # whose values are no red, green and blue
     tifffile.imwrite(tmp_path / "turned.tif", np.zeros((80, 70, 3), np.uint8), extratags=[(274, 3, 1, 6, True)])
     tifffile.imwrite(tmp_path / "two.tif", np.zeros((80, 70, 2), np.uint8), photometric="minisblack", planarconfig=1)
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((80, 70, 3), np.float32), photometric="rgb")
@@ -184,6 +185,7 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     for name, reason in (
         ("text.tif", "cannot be read"),
         ("planes.tif", "in planes"),
+        ("ycbcr.tif", "YCBCR.*convert it to RGB"),
         ("turned.tif", "upright"),
         ("two.tif", "2 samples a pixel, and the model takes 3"),
         ("float.tif", "type float32"),

@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""A stranger's file cannot hurt who opens it: it runs no code, reaches no other file or address, and fools no reader."""
+"""A stranger's file cannot hurt who opens it: it runs no code, reaches no other file, and fools no reader."""
 
 import ast
 import base64

@@ -14,31 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training_runs import assert_same_weights, wait_for_line, wait_for_step
 from transformers import SegformerConfig
 
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.training import checkpoints, train
-
-
-def wait_for_line(process: subprocess.Popen, pattern: str) -> str:
-    """Read the process's output until it says something."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if re.search(pattern, line):
-            return line
-    raise AssertionError("".join(lines))
-
-
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
-    """Return when the run's log has come to a step."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        log = folder / "log.jsonl"
-        if log.exists() and f'"step": {step},' in log.read_text():
-            return
-        time.sleep(0.02)
-    raise AssertionError(process.stdout.read())
 
 
 def kill_and_resume(config, start_command, moments: list[tuple[int, float]]) -> dict[str, torch.Tensor]:
@@ -54,12 +34,6 @@ def kill_and_resume(config, start_command, moments: list[tuple[int, float]]) -> 
     assert process.returncode == 0, output
     assert "Going on after step" in output
     return load_file(folder / "last" / "model.safetensors")
-
-
-def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert not different
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ def test_no_classes_at_all():
 
 
 def test_shares():
-    assert [format_share(share) for share in (1, 0.5, 0.001, 0.0004, 0)] == ["100.0%", "50.0%", "0.1%", "<0.1%", "0.0%"]
+    shares = {1: "100.0%", 0.9996: ">99.9%", 0.5: "50.0%", 0.001: "0.1%", 0.0004: "<0.1%", 0: "0.0%"}
+    assert {share: format_share(share) for share in shares} == shares
 
 
 def test_text_grows_with_the_picture_and_stays_readable():

@@ -3,17 +3,28 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 from PIL import Image
 
 from cgrseg_hf.training import TrainingConfig
 
-PHOTOS = Path(__file__).parents[1] / "fixtures" / "photos"
+PHOTOS = Path(__file__).parent / "fixtures" / "photos"
+
+# What Python is called with for one process, and for two on CPUs.
+ONE_PROCESS = ("-m", "cgrseg_hf", "train")
+TWO_PROCESSES = (
+    *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+    str(Path(__file__).parents[1] / "scripts" / "train.py"),
+)
 TO_VALIDATE = 5
 
 
@@ -67,7 +78,7 @@ def start_command() -> Callable[..., subprocess.Popen]:
     """Start `cgrseg train` with a configuration's values, as a user would; the process ends with the test."""
     started: list[subprocess.Popen] = []
 
-    def start(config: TrainingConfig, *more: str, launcher: tuple[str, ...] = ("-m", "cgrseg_hf", "train")):
+    def start(config: TrainingConfig, *more: str, launcher: tuple[str, ...] = ONE_PROCESS):
         options = []
         for name, value in config.to_dict().items():
             flag = "--" + name.replace("_", "-")
@@ -97,3 +108,35 @@ def start_command() -> Callable[..., subprocess.Popen]:
         if process.poll() is None:
             os.killpg(process.pid, 9)
             process.wait()
+
+
+def wait_for_line(process: subprocess.Popen, pattern: str) -> str:
+    """Read the process's output until it says something."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return line
+    raise AssertionError("".join(lines))
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    """Return when the run's log has come to a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        log = folder / "log.jsonl"
+        if log.exists() and f'"step": {step},' in log.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.stdout.read())
+
+
+def find_workers(process: psutil.Process) -> list[psutil.Process]:
+    """The processes that read images for a process: copies of it."""
+    return [child for child in process.children() if child.cmdline() == process.cmdline()]
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
