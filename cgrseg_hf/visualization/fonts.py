@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from PIL import ImageFont
 
-from ..terminal import printable
-
 TEXT_COLOR = (32, 33, 36)
 FAINT_TEXT_COLOR = (95, 99, 104)
 
@@ -23,8 +21,6 @@ _SYSTEM_FONTS = (
     "PingFang.ttc",
     "wqy-zenhei.ttc",
 )
-# Characters that are looked at of a text; more fit into no picture.
-_LONGEST_TEXT = 500
 # A character that no font has: it shows what fonts draw instead.
 _MISSING = "\uffff"
 
@@ -40,26 +36,26 @@ def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
 
     Where none has, the font that lacks the fewest, which draws boxes for them.
     """
-    characters = frozenset("".join(map(one_line, texts)))
+    characters = frozenset("".join(map(_to_drawable, texts)))
     if len(_missing(None, characters)) == 0:
         return _load(None, size)
     name = min((None, *_SYSTEM_FONTS), key=lambda name: len(_missing(name, characters)))
     return _load(name, size)
 
 
-def one_line(text: str) -> str:
-    """A name as a line that Pillow can draw: control characters and turns of direction, which it refuses, are shown."""
-    return printable(" ".join(text[:_LONGEST_TEXT].split()))
-
-
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text in one line, cut with dots if it would be wider than so many pixels."""
-    text = one_line(text)
+    """The text, cut with dots if it would be wider than so many pixels, without what cannot be drawn."""
+    text = _to_drawable(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text.rstrip()}..."
+
+
+def _to_drawable(text: str) -> str:
+    """A text with a sign in place of control characters and halves of characters, at which laying it out fails."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 @functools.lru_cache(maxsize=256)

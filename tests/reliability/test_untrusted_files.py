@@ -2,7 +2,6 @@
 """A stranger's file cannot hurt who opens it: it runs no code, reaches no other file, and fools no reader."""
 
 import ast
-import base64
 import contextlib
 import io
 import json
@@ -51,7 +50,7 @@ from cgrseg_hf.inference import Segmenter
 from cgrseg_hf.inference.picture_rows import open_rows
 from cgrseg_hf.model_card import read_facts
 from cgrseg_hf.model_card.markdown import escape_values
-from cgrseg_hf.terminal import _PrintableRecord, printable
+from cgrseg_hf.terminal import printable
 from cgrseg_hf.training import TrainingConfig, checkpoints
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
@@ -441,8 +440,9 @@ def audit(event, arguments):
         direct.append((event, str(arguments)[:200], frame.f_code.co_name))
     if phase == "use":
         path = str(arguments[0])
-        if event == "open" and path.startswith(site) and path.endswith((".py", ".pyc", ".so")):
-            return  # a module that a library loads when it is first needed
+        is_module = path.startswith(site) or "transformers_modules" in path
+        if event == "open" and is_module and path.endswith((".py", ".pyc", ".so")):
+            return  # a module that is loaded when it is first needed
         if event in ("exec", "compile"):
             return  # of such modules; what our own code executes is counted above
         used.append((event, str(arguments)[:200], frame.f_code.co_filename))
@@ -473,8 +473,8 @@ def travelling(decided_folder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("travelling")
     source = tmp_path_factory.mktemp("source") / "model"
     shutil.copytree(decided_folder, source)
-    metadata = "license: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-segmentation"
-    (source / "README.md").write_text(f"---\n{metadata}\n---\n# A model\n\nIt.\n")
+    metadata = "license: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-segmentation\n"
+    (source / "README.md").write_text(f"---\n{metadata}---\n# A model\n\nIt.\n")
     stage_folder(source, folder, "user/model")
     return folder
 
@@ -493,14 +493,16 @@ def test_code_beside_a_model_opens_nothing(travelling, tmp_path):
         assert seen["used"] == []
 
 
-# Modules that the travelling code may import, and of some the only names: the image processor looks at the kind of a file
-# whose path its caller passes.
+# Modules that the travelling code may import, and of some the only names.
 IMPORTS = {
-    *("ast", "collections", "collections.abc", "contextlib", "copy", "dataclasses", "difflib", "functools", "math"),
+    *("ast", "collections", "collections.abc", "contextlib", "copy", "dataclasses", "difflib", "errno"),
+    *("functools", "math", "stat"),
     *("numpy", "torch", "torchvision", "transformers", "typing", "PIL"),
-    *("huggingface_hub.dataclasses", "errno", "stat"),
+    *("huggingface_hub.dataclasses",),
 }
-NAMES = {"pickle": {"UnpicklingError"}, "os": {"PathLike", "fspath", "stat"}}
+NAMES = {"pickle": {"UnpicklingError"}, "os": {"PathLike", "fspath"}, "pathlib": {"Path"}}
+# Of a path, only what it is may be asked.
+METHODS = {"read_text", "read_bytes", "write_text", "write_bytes", "unlink", "rename", "rmdir", "mkdir"}
 CALLS = {"open", "exec", "eval", "compile", "__import__", "breakpoint", "input", "globals", "vars"}
 
 
@@ -519,6 +521,8 @@ def test_code_beside_a_model_imports_nothing_that_reaches_out(travelling):
                     assert node.attr in NAMES[node.value.id], ast.unparse(node)
                 elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                     assert node.func.id not in CALLS, ast.unparse(node)
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    assert node.func.attr not in METHODS, ast.unparse(node)
 
 
 def is_allowed(module: str) -> bool:
@@ -555,7 +559,7 @@ def test_names_are_text_on_cards():
 
 
 def test_names_are_text_in_tables():
-    for start in ("=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "  =1", "\n=1", "＝1"):
+    for start in ("=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "  =1", "\n=1", "\uff1d1"):
         with trying("formulas in names", "CSV"):
             assert escape_cell(start).startswith("'"), start
     assert escape_cell("road") == "road"
@@ -587,7 +591,7 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
     out = tmp_path / "out"
     runs = {
         "predict --json": ("predict", folder, "--model", model, "--engine", "torch", "--output", out, "--json"),
-        "a usage error": ("predict", folder, "--output", folder / f"broken{HOSTILE}.jpg"),
+        "a usage error": ("predict", "a.jpg", "--engine", HOSTILE),
         "an unknown option": ("predict", f"--{HOSTILE}"),
         "an unknown command": (HOSTILE,),
         "check-data": ("check-data", tmp_path / HOSTILE),
@@ -604,8 +608,15 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
             assert all(control not in "".join(bars) for control in CONTROLS if control != "\r")
             assert "\\u" in said
     with trying("control characters in names", "messages of libraries"):
-        record = _PrintableRecord("a", logging.WARNING, "f", 1, "%s", (HOSTILE,), None)
-        assert not has_controls(record.getMessage())
+        record = logging.LogRecord("a", logging.WARNING, "f", 1, "%s", (HOSTILE,), None)
+        from cgrseg_hf.terminal import _PrintableRecord
+
+        assert not has_controls(_PrintableRecord(**vars_of(record)).getMessage())
+
+
+def vars_of(record: logging.LogRecord) -> dict[str, object]:
+    return {"name": record.name, "level": record.levelno, "pathname": record.pathname, "lineno": record.lineno,
+            "msg": record.msg, "args": record.args, "exc_info": None}  # fmt: skip
 
 
 # 4. Names that lead elsewhere.
@@ -658,14 +669,13 @@ def test_keys_of_archives_are_names_and_no_paths(photos, decided_folder, tmp_pat
 
 
 def test_links_of_a_folder_are_not_published(decided_folder, travelling, tmp_path):
-    secret, source, staged = tmp_path / "secret.txt", tmp_path / "model", tmp_path / "staged"
-    staged.mkdir()
+    secret, source = tmp_path / "secret.txt", tmp_path / "model"
     secret.write_text("secret")
     shutil.copytree(travelling, source)
     (source / "LICENSE.txt").symlink_to(secret)
     with trying("links out of the folder", "push"):
         with pytest.raises(ValueError, match="would publish") as refused:
-            stage_folder(source, staged, "user/model")
+            stage_folder(source, tmp_path / "staged", "user/model") if (tmp_path / "staged").mkdir() is None else None
         assert str(source / "LICENSE.txt") in str(refused.value)
     export, target = tmp_path / "export", tmp_path / "target"
     shutil.copytree(decided_folder, export)
@@ -692,8 +702,7 @@ def listener() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_error(404)
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
+        do_HEAD = do_GET  # noqa: N815 (http.server's name)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -726,7 +735,7 @@ def test_postscript_starts_no_program(tmp_path):
     sys.addaudithook(lambda event, what: started.append(what) if event == "subprocess.Popen" and is_on[0] else None)
     try:
         with trying("PostScript as a picture", "load_data"):
-            with pytest.raises(OSError, match="PostScript|unknown format"):
+            with pytest.raises(OSError, match="unknown format"):
                 open_picture({"bytes": postscript, "path": None})
             assert started == []
     finally:
@@ -865,7 +874,7 @@ def erring_hub(decided_folder, tmp_path) -> Iterator[tuple[str, type[ErringHub]]
     store.create_branch("user/model", "files")
     operations = []
     for name in ("config.json", "model.safetensors"):
-        content = base64.b64encode((decided_folder / name).read_bytes()).decode()
+        content = __import__("base64").b64encode((decided_folder / name).read_bytes()).decode()
         operations.append({"key": "file", "value": {"path": name, "content": content}})
     store.commit("user/model", BRANCH, operations)
 
