@@ -42,6 +42,7 @@ from cgrseg_hf.data.tables import open_picture
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.models import CardFacts, ModelShelf
 from cgrseg_hf.demo.session import ClassArea, PixelAnswer
+from cgrseg_hf.evaluation.panels import draw_confusion_matrix, draw_panel
 from cgrseg_hf.evaluation.report import _file_name, escape_cell
 from cgrseg_hf.export.runtimes import load_runtime
 from cgrseg_hf.hub.cards import read_card
@@ -54,6 +55,7 @@ from cgrseg_hf.terminal import printable
 from cgrseg_hf.training import TrainingConfig, checkpoints
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
+from cgrseg_hf.visualization.legends import draw_legend
 
 ROOT = Path(__file__).parents[2]
 STARTED = time.monotonic()
@@ -617,6 +619,25 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
 def vars_of(record: logging.LogRecord) -> dict[str, object]:
     return {"name": record.name, "level": record.levelno, "pathname": record.pathname, "lineno": record.lineno,
             "msg": record.msg, "args": record.args, "exc_info": None}  # fmt: skip
+
+
+def test_pictures_with_names_of_any_kind_are_drawn():
+    names = {0: HOSTILE, 1: "two\nlines", 2: "long " * 20_000, 3: "\udc9b\u0000"}
+    label_map = np.arange(64, dtype=np.uint8).reshape(8, 8) % 4
+    plain = dict.fromkeys(names, "x" * 80)
+
+    def draw(id2label: dict[int, str], title: str) -> list[Image.Image]:
+        photo = Image.new("RGB", (8, 8))
+        rows = [((1, 2, 3), name, "1%") for name in id2label.values()]
+        return [
+            draw_panel(photo, label_map, label_map[::-1], id2label, title=title),
+            draw_confusion_matrix(np.ones((4, 4), dtype=np.int64), id2label),
+            draw_legend(rows, 200),
+        ]
+
+    with trying("control characters and great length in names", "panels, confusion matrix and legend"):
+        for picture, usual in zip(draw(names, "".join(names.values())), draw(plain, "x" * 200)):
+            assert picture.width <= 2 * usual.width and picture.height <= 2 * usual.height
 
 
 # 4. Names that lead elsewhere.
