@@ -978,7 +978,9 @@ def test_what_was_tried_is_kept(keep_evidence):
             summary=(
                 f"{sum(counts.values())} attempts in {len(rows)} kinds, by files whose maker means harm or by a Hub "
                 f"that errs, of which {escapes} had success. Code that would have run makes a file, which never "
-                "appeared; addresses are of a server of the test's own, which nothing asked."
+                "appeared; addresses are of a server of the test's own, which nothing asked. Not tried: files of the "
+                "right length whose content is not what the Hub's checksum says, since huggingface_hub compares "
+                "lengths alone; `hf cache verify` compares checksums."
             ),
             columns=("attack", "entry point", "outcome", "times"),
             rows=rows,
