@@ -36,6 +36,8 @@ _NUMBER_OPERATORS = {
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "neg", "pos", "abs", "getitem"),
     *("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_"),
 }
+# Notes for people, and texts that are handed to operators as they are, such as the words of an assertion.
+_WORDS = ("metadata", "as_string")
 _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
 # In formulas of sizes: SymPy's classes, numbers, and the names of symbols.
@@ -104,7 +106,7 @@ def _find_in_signature(signature: dict[str, Any]) -> Iterator[str]:
 
 
 def _find_in_graph(value: Any) -> Iterator[str]:
-    """Operators, formulas and names, however deep; what is noted beside the nodes for people is passed over."""
+    """Operators, formulas and names, however deep; words are passed over."""
     if isinstance(value, dict):
         if "target" in value and "inputs" in value and not _is_arithmetic(value["target"]):
             yield f"it calls {str(value['target'])[:80]!r}"
@@ -114,7 +116,7 @@ def _find_in_graph(value: Any) -> Iterator[str]:
             if name == "expr_str":
                 if not _is_formula(content):
                     yield f"{str(content)[:80]!r} is no formula of sizes"
-            elif name != "metadata":
+            elif name not in _WORDS:
                 yield from _find_in_graph(content)
     elif isinstance(value, list):
         for content in value:

@@ -208,14 +208,16 @@ def test_training_goes_on_from_no_pickled_code(name, form, marker, tmp_path):
 
 
 class Scale(torch.nn.Module):
-    """As small a program as there is, with a size that is a symbol."""
+    """As small a program as there is, with a size that is a symbol and an assertion in words."""
 
     def __init__(self):
         super().__init__()
         self.factor = torch.nn.Parameter(torch.ones(1))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return pixel_values[:, :, 1:] * self.factor
+        most = pixel_values.max().int().item()
+        torch._check(most >= 0)
+        return pixel_values[:, :, 1:] * self.factor + 0 * most
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +306,8 @@ PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
 
 
 def test_a_program_of_torch_export_runs(program):
+    with zipfile.ZipFile(program / "model.pt2") as archive:
+        assert b"Runtime assertion failed" in archive.read("model/models/model.json")
     pixels = np.ones((1, 3, 9, 8), dtype=np.float32)
     assert np.array_equal(load_runtime(program)(pixels), pixels[:, :, 1:])
 
