@@ -36,8 +36,6 @@ _NUMBER_OPERATORS = {
     *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "neg", "pos", "abs", "getitem"),
     *("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_"),
 }
-# Notes for people, and texts that are handed to operators as they are, such as the words of an assertion.
-_WORDS = ("metadata", "as_string")
 _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
 # In formulas of sizes: SymPy's classes, numbers, and the names of symbols.
@@ -108,7 +106,8 @@ def _find_in_signature(signature: dict[str, Any]) -> Iterator[str]:
 def _find_in_graph(value: Any) -> Iterator[str]:
     """Operators, formulas and names, however deep; words are passed over."""
     if isinstance(value, dict):
-        if "target" in value and "inputs" in value and not _is_arithmetic(value["target"]):
+        is_node = "target" in value and "inputs" in value
+        if is_node and not _is_arithmetic(value["target"]):
             yield f"it calls {str(value['target'])[:80]!r}"
         for name, content in value.items():
             if not _PLAIN.fullmatch(name):
@@ -116,7 +115,8 @@ def _find_in_graph(value: Any) -> Iterator[str]:
             if name == "expr_str":
                 if not _is_formula(content):
                     yield f"{str(content)[:80]!r} is no formula of sizes"
-            elif name not in _WORDS:
+            # A node's notes are for people. Texts are handed to operators as they are, such as an assertion's words.
+            elif not (is_node and name == "metadata") and not (name == "as_string" and isinstance(content, str)):
                 yield from _find_in_graph(content)
     elif isinstance(value, list):
         for content in value:

@@ -289,11 +289,22 @@ def code_in_a_formula(records: dict[str, bytes], marker: Path) -> None:
     edit_json(records, "models/model.json", change)
 
 
+def code_below_a_name_of_notes(records: dict[str, bytes], marker: Path) -> None:
+    def change(program: dict) -> None:
+        tensors = program["graph_module"]["graph"]["tensor_values"]
+        formula = {"as_expr": {"expr_str": CODE.replace("MARKER", str(marker)) + " or 1", "hint": None}}
+        for name in ("metadata", "as_string"):
+            tensors[name] = {**next(iter(tensors.values())), "sizes": [formula], "strides": [{"as_int": 1}]}
+
+    edit_json(records, "models/model.json", change)
+
+
 PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
     "pickled constant": pickled_constant,
     "pickled weight": pickled_weight,
     "code in a condition": code_in_a_guard,
     "code in a formula of sizes": code_in_a_formula,
+    "code in a formula below a name of notes": code_below_a_name_of_notes,
     "an operator that is none": lambda records, _: edit_text(records, "torch.ops.aten.mul.Tensor", "torch.os.system"),
     "an operator that makes files": lambda records, _: edit_text(
         records, "torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"
