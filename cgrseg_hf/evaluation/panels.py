@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..visualization import Color, class_color, color_label_map, find_boundaries
+from ..visualization.fonts import drawable
 
 _TILE = 480
 _GAP = 8
@@ -66,6 +67,7 @@ def draw_panel(
             f"{prediction.shape}: they must be equal."
         )
     colors = get_colors(len(id2label), palette)
+    title = _shorten(title, 160)
     scale = min(_TILE / max(size), 1)
     shown = tuple(max(round(length * scale), 1) for length in size)
     photo = image.convert("RGB").resize(shown[::-1], Image.Resampling.LANCZOS)
@@ -170,7 +172,7 @@ def _describe_classes(
     entries: list[tuple[int | None, str]] = [
         (
             int(class_id),
-            f"{id2label[int(class_id)]}  {counts[0][class_id] / label_map.size:.1%}, "
+            f"{_shorten(id2label[int(class_id)], 60)}  {counts[0][class_id] / label_map.size:.1%}, "
             f"{counts[1][class_id] / label_map.size:.1%}",
         )
         for class_id in order
@@ -244,4 +246,5 @@ def _draw_scale(font: ImageFont.ImageFont) -> Image.Image:
 
 
 def _shorten(name: str, length: int = 24) -> str:
+    name = drawable(name)
     return name if len(name) <= length else name[: length - 3] + "..."

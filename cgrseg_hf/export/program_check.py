@@ -104,9 +104,10 @@ def _find_in_signature(signature: dict[str, Any]) -> Iterator[str]:
 
 
 def _find_in_graph(value: Any) -> Iterator[str]:
-    """Operators, formulas and names, however deep; what is noted beside the nodes for people is passed over."""
+    """Operators, formulas and names, however deep; words are passed over."""
     if isinstance(value, dict):
-        if "target" in value and "inputs" in value and not _is_arithmetic(value["target"]):
+        is_node = "target" in value and "inputs" in value
+        if is_node and not _is_arithmetic(value["target"]):
             yield f"it calls {str(value['target'])[:80]!r}"
         for name, content in value.items():
             if not _PLAIN.fullmatch(name):
@@ -114,7 +115,8 @@ def _find_in_graph(value: Any) -> Iterator[str]:
             if name == "expr_str":
                 if not _is_formula(content):
                     yield f"{str(content)[:80]!r} is no formula of sizes"
-            elif name != "metadata":
+            # A node's notes are for people. Texts are handed to operators as they are, such as an assertion's words.
+            elif not (is_node and name == "metadata") and not (name == "as_string" and isinstance(content, str)):
                 yield from _find_in_graph(content)
     elif isinstance(value, list):
         for content in value:

@@ -21,6 +21,8 @@ _SYSTEM_FONTS = (
     "PingFang.ttc",
     "wqy-zenhei.ttc",
 )
+# Characters of a text that are looked at: no picture has room for more.
+_LONGEST_TEXT = 500
 # A character that no font has: it shows what fonts draw instead.
 _MISSING = "\uffff"
 
@@ -36,7 +38,7 @@ def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
 
     Where none has, the font that lacks the fewest, which draws boxes for them.
     """
-    characters = frozenset("".join(map(_to_drawable, texts)))
+    characters = frozenset("".join(map(drawable, texts)))
     if len(_missing(None, characters)) == 0:
         return _load(None, size)
     name = min((None, *_SYSTEM_FONTS), key=lambda name: len(_missing(name, characters)))
@@ -45,7 +47,7 @@ def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """The text, cut with dots if it would be wider than so many pixels, without what cannot be drawn."""
-    text = _to_drawable(text)
+    text = drawable(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
@@ -53,9 +55,9 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return f"{text.rstrip()}..."
 
 
-def _to_drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """A text with a sign in place of control characters and halves of characters, at which laying it out fails."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)
+    return "".join(one if one.isprintable() else "\ufffd" for one in text[:_LONGEST_TEXT])
 
 
 @functools.lru_cache(maxsize=256)

@@ -42,6 +42,7 @@ from cgrseg_hf.data.tables import open_picture
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.models import CardFacts, ModelShelf
 from cgrseg_hf.demo.session import ClassArea, PixelAnswer
+from cgrseg_hf.evaluation.panels import draw_confusion_matrix, draw_panel
 from cgrseg_hf.evaluation.report import _file_name, escape_cell
 from cgrseg_hf.export.runtimes import load_runtime
 from cgrseg_hf.hub.cards import read_card
@@ -54,6 +55,7 @@ from cgrseg_hf.terminal import printable
 from cgrseg_hf.training import TrainingConfig, checkpoints
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
+from cgrseg_hf.visualization.legends import draw_legend
 
 ROOT = Path(__file__).parents[2]
 STARTED = time.monotonic()
@@ -206,14 +208,16 @@ def test_training_goes_on_from_no_pickled_code(name, form, marker, tmp_path):
 
 
 class Scale(torch.nn.Module):
-    """As small a program as there is, with a size that is a symbol."""
+    """As small a program as there is, with a size that is a symbol and an assertion in words."""
 
     def __init__(self):
         super().__init__()
         self.factor = torch.nn.Parameter(torch.ones(1))
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return pixel_values[:, :, 1:] * self.factor
+        most = pixel_values.max().int().item()
+        torch._check(most >= 0)
+        return pixel_values[:, :, 1:] * self.factor + 0 * most
 
 
 @pytest.fixture(scope="module")
@@ -285,11 +289,22 @@ def code_in_a_formula(records: dict[str, bytes], marker: Path) -> None:
     edit_json(records, "models/model.json", change)
 
 
+def code_below_a_name_of_notes(records: dict[str, bytes], marker: Path) -> None:
+    def change(program: dict) -> None:
+        tensors = program["graph_module"]["graph"]["tensor_values"]
+        formula = {"as_expr": {"expr_str": CODE.replace("MARKER", str(marker)) + " or 1", "hint": None}}
+        for name in ("metadata", "as_string"):
+            tensors[name] = {**next(iter(tensors.values())), "sizes": [formula], "strides": [{"as_int": 1}]}
+
+    edit_json(records, "models/model.json", change)
+
+
 PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
     "pickled constant": pickled_constant,
     "pickled weight": pickled_weight,
     "code in a condition": code_in_a_guard,
     "code in a formula of sizes": code_in_a_formula,
+    "code in a formula below a name of notes": code_below_a_name_of_notes,
     "an operator that is none": lambda records, _: edit_text(records, "torch.ops.aten.mul.Tensor", "torch.os.system"),
     "an operator that makes files": lambda records, _: edit_text(
         records, "torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"
@@ -302,6 +317,8 @@ PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
 
 
 def test_a_program_of_torch_export_runs(program):
+    with zipfile.ZipFile(program / "model.pt2") as archive:
+        assert b"Runtime assertion failed" in archive.read("model/models/model.json")
     pixels = np.ones((1, 3, 9, 8), dtype=np.float32)
     assert np.array_equal(load_runtime(program)(pixels), pixels[:, :, 1:])
 
@@ -617,6 +634,25 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
 def vars_of(record: logging.LogRecord) -> dict[str, object]:
     return {"name": record.name, "level": record.levelno, "pathname": record.pathname, "lineno": record.lineno,
             "msg": record.msg, "args": record.args, "exc_info": None}  # fmt: skip
+
+
+def test_pictures_with_names_of_any_kind_are_drawn():
+    names = {0: HOSTILE, 1: "two\nlines", 2: "long " * 20_000, 3: "\udc9b\u0000"}
+    label_map = np.arange(64, dtype=np.uint8).reshape(8, 8) % 4
+    plain = dict.fromkeys(names, "x" * 80)
+
+    def draw(id2label: dict[int, str], title: str) -> list[Image.Image]:
+        photo = Image.new("RGB", (8, 8))
+        rows = [((1, 2, 3), name, "1%") for name in id2label.values()]
+        return [
+            draw_panel(photo, label_map, label_map[::-1], id2label, title=title),
+            draw_confusion_matrix(np.ones((4, 4), dtype=np.int64), id2label),
+            draw_legend(rows, 200),
+        ]
+
+    with trying("control characters and great length in names", "panels, confusion matrix and legend"):
+        for picture, usual in zip(draw(names, "".join(names.values())), draw(plain, "x" * 200)):
+            assert picture.width <= 2 * usual.width and picture.height <= 2 * usual.height
 
 
 # 4. Names that lead elsewhere.
@@ -957,7 +993,9 @@ def test_what_was_tried_is_kept(keep_evidence):
             summary=(
                 f"{sum(counts.values())} attempts in {len(rows)} kinds, by files whose maker means harm or by a Hub "
                 f"that errs, of which {escapes} had success. Code that would have run makes a file, which never "
-                "appeared; addresses are of a server of the test's own, which nothing asked."
+                "appeared; addresses are of a server of the test's own, which nothing asked. Not tried: files of the "
+                "right length whose content is not what the Hub's checksum says, since huggingface_hub compares "
+                "lengths alone; `hf cache verify` compares checksums."
             ),
             columns=("attack", "entry point", "outcome", "times"),
             rows=rows,
