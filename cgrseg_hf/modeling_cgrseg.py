@@ -24,6 +24,7 @@ from .configuration_cgrseg import SIZE_DIVISOR, CGRSegConfig, EfficientFormerV2C
 from .modeling_efficientformerv2 import (
     EfficientFormerV2Backbone,
     LayerScale,
+    SafeLoadingMixin,
     checkpoint_with_single_statistics_update,
     initialize_convolution_or_scale,
 )
@@ -229,7 +230,7 @@ class DynamicPrototypeGuidedHead(nn.Module):
         return self.gate_projection(hidden_states).sigmoid()
 
 
-class CGRSegPreTrainedModel(PreTrainedModel):
+class CGRSegPreTrainedModel(SafeLoadingMixin, PreTrainedModel):
     """Weight initialisation and loading for CGRSeg."""
 
     config: CGRSegConfig

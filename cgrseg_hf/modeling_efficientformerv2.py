@@ -11,6 +11,8 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import nn
@@ -357,7 +359,28 @@ class EfficientFormerV2Stage(nn.Module):
         return hidden_states
 
 
-class EfficientFormerV2PreTrainedModel(PreTrainedModel):
+class SafeLoadingMixin:
+    """Loading of weights that says what to do about files which could run code; transformers refuses them as well."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> PreTrainedModel:
+        """
+        Load a model as transformers does.
+
+        Raises:
+            ValueError: If the weights are a pickle that holds more than tensors.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except UnpicklingError:
+            raise ValueError(
+                f"The weights of {pretrained_model_name_or_path} (pytorch_model.bin, or its parts) are damaged or hold "
+                "more than tensors, and are not loaded, since unpickling them could run code. Take a copy with "
+                "safetensors weights, or have their maker write one by save_pretrained."
+            ) from None
+
+
+class EfficientFormerV2PreTrainedModel(SafeLoadingMixin, PreTrainedModel):
     """Weight initialisation and loading for EfficientFormerV2."""
 
     config: EfficientFormerV2Config

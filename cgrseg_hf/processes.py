@@ -9,10 +9,20 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
+from .terminal import printable
+
 # What a network computes in under each name of mixed precision.
 AUTOCAST_TYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _KNOWN_TYPES = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.MULTI_XPU)
+
+
+class _Accelerator(Accelerator):
+    """An accelerator that prints the names of strangers' files and classes so that no terminal obeys them."""
+
+    def print(self, *values: object, **options: Any) -> None:
+        """Print, in the main process alone."""
+        super().print(*map(printable, values), **options)
 
 
 def make_accelerator(**options: Any) -> Accelerator:
@@ -26,7 +36,7 @@ def make_accelerator(**options: Any) -> Accelerator:
         ValueError: If a launcher started several processes, but each would work as if it were alone.
     """
     AcceleratorState._reset_state()  # of a former accelerator in this process, which had perhaps another precision
-    accelerator = Accelerator(
+    accelerator = _Accelerator(
         cpu=not torch.accelerator.is_available(),
         # The training loop accumulates by itself, whatever accelerate's configuration says.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),

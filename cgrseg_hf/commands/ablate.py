@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..terminal import echo
 from ..training.config import TrainingConfig
 from .configuration import takes_configuration
 
@@ -30,13 +31,13 @@ def ablate(
     trained = run_ablation(config, names, resume=resume)
     if leave_group():
         _print_table(trained)
-        print(f"The table is in {config.output}/ablation.csv.")
+        echo(f"The table is in {config.output}/ablation.csv.")
     if trained[-1].stopped_by is not None:
         raise typer.Exit(128 + trained[-1].stopped_by)  # as a process that this signal has ended
 
 
 def _print_table(trained: "list[Variant]") -> None:
-    print(f"{'variant':<32} {'parameters':>12} {'mean IoU %':>10}")
+    echo(f"{'variant':<32} {'parameters':>12} {'mean IoU %':>10}")
     for variant in trained:
         score = "stopped" if variant.mean_iou is None else f"{100 * variant.mean_iou:.2f}"
-        print(f"{variant.name:<32} {variant.parameters:>12,} {score:>10}")
+        echo(f"{variant.name:<32} {variant.parameters:>12,} {score:>10}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import echo
+
 _SEVERAL = " Several with spaces or commas between."
 
 
@@ -93,10 +95,10 @@ def benchmark(
     )
     result = run_benchmark(settings, progress=True)
     files = write_report(result, output)
-    typer.echo(json.dumps(make_report(result), indent=1, ensure_ascii=False) if as_json else format_report(result))
-    typer.echo(f"The report is in {' and '.join(map(str, files))}", err=as_json)
+    echo(json.dumps(make_report(result), indent=1, ensure_ascii=False) if as_json else format_report(result))
+    echo(f"The report is in {' and '.join(map(str, files))}", err=as_json)
     if result.measurements and len(files) == 1:
-        typer.echo('For a picture, install matplotlib: pip install "cgrseg_hf[benchmark]"', err=True)
+        echo('For a picture, install matplotlib: pip install "cgrseg_hf[benchmark]"', err=True)
 
 
 def _split(text: str) -> list[str]:

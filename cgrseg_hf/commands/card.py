@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..terminal import echo
+
 
 def card(
     folder: Annotated[
@@ -57,7 +59,7 @@ def card(
         speed,
     )
     written.save(folder / "README.md")
-    typer.echo(f"The card is {folder / 'README.md'}. Next: cgrseg push {folder} USER/NAME --report {report}")
+    echo(f"The card is {folder / 'README.md'}. Next: cgrseg push {folder} USER/NAME --report {report}")
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

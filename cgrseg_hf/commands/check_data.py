@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import echo
 from .data_options import (
     AnnotationColumnOption,
     ClassNamesOption,
@@ -67,8 +68,8 @@ def check_data(
         training = None if name == "train" else checks.get("train")
         checks[name] = check_split(loaded, limit, training, show_progress=not as_json)
         if not as_json:
-            typer.echo(f"\n{name}: {checks[name]}")
+            echo(f"\n{name}: {checks[name]}")
     if as_json:
-        typer.echo(json.dumps({name: check.to_dict() for name, check in checks.items()}, ensure_ascii=False, indent=1))
+        echo(json.dumps({name: check.to_dict() for name, check in checks.items()}, ensure_ascii=False, indent=1))
     if any(check.errors for check in checks.values()):
         raise typer.Exit(1)

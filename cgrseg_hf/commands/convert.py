@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import echo
 from .data_options import ClassNamesOption, DatasetOption, refuse_options
 
 _CHECKPOINT_SUFFIX = ".pth"
@@ -78,11 +79,11 @@ def _from_checkpoint(source: str, target: Path, dataset: str | None, class_names
         model.config.label2id = {name: class_id for class_id, name in names.items()}
     model.save_pretrained(target)
     CGRSegImageProcessor(num_labels=model.config.num_labels).save_pretrained(target)
-    typer.echo(
+    echo(
         f"{model.num_parameters():,} parameters, {model.config.num_labels} classes "
         f"({', '.join(list(model.config.id2label.values())[:3])}, ...). The model is in {target}"
     )
-    typer.echo(f"Next: cgrseg predict PHOTO --model {target}")
+    echo(f"Next: cgrseg predict PHOTO --model {target}")
 
 
 def _to_checkpoint(source: str, target: Path) -> None:
@@ -99,5 +100,5 @@ def _to_checkpoint(source: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     names = list(model.config.id2label.values())
     torch.save({"meta": {"CLASSES": names}, "state_dict": state_dict}, target)
-    typer.echo(f"{len(state_dict)} tensors under the names of the authors' code are in {target}")
-    typer.echo(f"Next: cgrseg convert {target} -o FOLDER goes back")
+    echo(f"{len(state_dict)} tensors under the names of the authors' code are in {target}")
+    echo(f"Next: cgrseg convert {target} -o FOLDER goes back")

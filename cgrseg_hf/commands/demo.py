@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 from .data_options import DeviceOption, EngineOption
 
 
@@ -52,4 +53,4 @@ def demo(
 
         limits = Limits(max_pixels, time_limit, concurrency)
         shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model, limits)
-        serve(listener, shelf, limits, queue_size, typer.echo)
+        serve(listener, shelf, limits, queue_size, echo)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 from .data_options import (
     AnnotationColumnOption,
     ClassNamesOption,
@@ -133,7 +134,7 @@ def evaluate(
             f"Protocol: {how.describe()}",
             *_compare_names(network.config.id2label, loaded.id2label),
         ):
-            typer.echo(line, err=True)
+            echo(line, err=True)
     result = evaluate_model(
         network,
         image_processor,
@@ -153,12 +154,10 @@ def evaluate(
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
         report = write_report(result, output or Path("runs/evaluate") / _name(model), model=model, extra=extra)
         if as_json:
-            typer.echo(report.read_text(encoding="utf-8"), nl=False)
+            echo(report.read_text(encoding="utf-8"), nl=False)
         else:
-            typer.echo(per_class_table(result))
-        typer.echo(
-            f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json
-        )
+            echo(per_class_table(result))
+        echo(f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json)
     accelerator.end_training()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 from .data_options import parse_pair
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def export(
         calibration=calibration,
         max_calibration=max_calibration,
         overwrite=overwrite,
-        on_step=lambda text: typer.echo(f"{text} ...", err=True),
+        on_step=lambda text: echo(f"{text} ...", err=True),
         **settings,
     )
     _describe(report)
@@ -77,15 +78,13 @@ def export(
 
 def _describe(report: "ExportReport") -> None:
     settings, parity = report.settings, report.parity
-    typer.echo("Compared with the model in PyTorch, float32:")
+    echo("Compared with the model in PyTorch, float32:")
     for one in parity.comparisons:
         difference = "" if one.logit_difference is None else f"  largest logit difference {one.logit_difference:.2g}"
         size = f"{one.size[0]}×{one.size[1]}"
-        typer.echo(f"  {one.picture:<24} {size:>10}  equal labels {one.equal_labels:8.3%}{difference}")
-    typer.echo(
-        f"{settings.file} takes {settings.input_name} and gives {settings.output_name}. It is in {report.folder}"
-    )
+        echo(f"  {one.picture:<24} {size:>10}  equal labels {one.equal_labels:8.3%}{difference}")
+    echo(f"{settings.file} takes {settings.input_name} and gives {settings.output_name}. It is in {report.folder}")
     if settings.include_preprocessing or settings.include_argmax:
-        typer.echo(f"What it takes and gives in detail: {report.folder / 'export.json'}")
+        echo(f"What it takes and gives in detail: {report.folder / 'export.json'}")
     else:
-        typer.echo(f"Next: cgrseg predict PHOTO --model {report.folder}")
+        echo(f"Next: cgrseg predict PHOTO --model {report.folder}")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 
 _DISTRIBUTION = "cgrseg-hf"
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
@@ -32,7 +33,7 @@ def info(
             if not engine["missing"]:
                 engine["error"] = _try(name)
                 failed |= engine["error"] is not None
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(_describe(found)))
+    echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(_describe(found)))
     if failed:
         raise typer.Exit(1)
 

@@ -3,13 +3,16 @@
 
 import io
 import logging
+import pickle
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
 import typer
 
 from .. import __version__
+from ..terminal import echo, guard_messages, printable
 from .ablate import ablate
 from .benchmark import benchmark
 from .card import card
@@ -22,6 +25,15 @@ from .info import info
 from .predict import predict
 from .push import push
 from .train import train
+
+# What the user, or a file, got wrong. PyTorch refuses weights that could run code by the last.
+_EXPECTED = (ValueError, OSError, ImportError, pickle.UnpicklingError)
+_PICKLE = (
+    "the model's weights hold more than tensors, and are not loaded, since unpickling them could run code. Take a copy "
+    "with safetensors weights."
+)
+# The base of what Typer raises over arguments; releases differ in where it lies.
+_CommandLineError = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="cgrseg",
@@ -48,7 +60,7 @@ app.command()(push)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        echo(__version__)
         raise typer.Exit
 
 
@@ -66,6 +78,7 @@ def options(
 
 def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
+    guard_messages()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # Names of files need not be text that can be printed, and the escapes are those of JSON.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -75,9 +88,19 @@ def main() -> None:
     for name in ("PIL", "tifffile"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     try:
-        app(arguments)
-    except (ValueError, OSError, ImportError) as error:
-        if "--debug" in sys.argv:
-            raise
-        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(app(arguments, standalone_mode=False) or 0)
+    except _CommandLineError as error:
+        error.message = error.message and printable(error.message)
+        error.show()
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        echo("Aborted!", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if "--debug" in sys.argv or not isinstance(error, _EXPECTED):
+            echo(traceback.format_exc(), err=True, nl=False)
+        elif isinstance(error, pickle.UnpicklingError):
+            echo(f"Error: {_PICKLE}", err=True, color="red")
+        else:
+            echo(f"Error: {error}", err=True, color="red")
         sys.exit(1)

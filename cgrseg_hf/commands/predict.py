@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..pretrained import DEFAULT_MODEL
+from ..terminal import echo
 from .data_options import DeviceOption, EngineOption, override_size, refuse_options
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ _READ_IN_BANDS = (".tif", ".tiff", ".npy")
 
 def predict(
     photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, and videos.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("runs/predict"),
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder of the results; with --cluster it may be on a bucket.")
+    ] = "runs/predict",
     model: Annotated[
         str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
     ] = str(DEFAULT_MODEL),
@@ -104,7 +107,8 @@ def predict(
         refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
     else:
         refuse_options({"heat-map": heat_map or None}, " cannot be used with --tile.")
-    if output.exists() and not output.is_dir():
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
         raise typer.BadParameter(f"--output {output} is a file: name a folder.")
 
     from tqdm.auto import tqdm
@@ -115,7 +119,7 @@ def predict(
     from ..visualization.heat_maps import find_class
     from .video_results import segment_video
 
-    planned = _plan([Path(photo) for photo in photos], output)
+    planned = _plan([Path(photo) for photo in photos], folder)
     jobs = [job for job in planned if not is_video(job.photo)]
     videos = [job for job in planned if is_video(job.photo)]
     if videos:
@@ -162,14 +166,14 @@ def predict(
 def _report(failures: Sequence[object], result: str) -> None:
     """Say what failed, and in the last line where the results are."""
     for failure in failures:
-        typer.secho(str(failure), fg="red", err=True)
-    typer.echo(result)
+        echo(failure, err=True, color="red")
+    echo(result)
     if failures:
         raise typer.Exit(1)
 
 
 def _predict_on_cluster(
-    source: str, output: Path, model: str, cluster: str, engine: str, precision: str | None, batch_size: int
+    source: str, output: str, model: str, cluster: str, engine: str, precision: str | None, batch_size: int
 ) -> None:
     from ..cluster import segment_on_cluster
 
@@ -213,7 +217,7 @@ def _plan(photos: list[Path], output: Path) -> list[_Job]:
     taken: set[str] = set()
     for photo, place in places.items():
         name = place.with_suffix("")
-        if same_name[_comparable(name)] > 1 or name.name == ".":  # of "..jpg"
+        if same_name[_comparable(name)] > 1 or not name.name.strip("."):  # of "..jpg"
             name = place
         name = name.with_name(_shorten(name.name))
         unique, count = name, 1

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import echo
+
 
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder of the model, with its image processor and card.")],
@@ -55,10 +57,10 @@ def push(
         dry_run=dry_run,
     )
     for name, size in pushed.files.items():
-        typer.echo(f"{_size(size):>10}  {name}")
-    typer.echo(f"Loads without cgrseg_hf as {pushed.model_class.rpartition('.')[2]}, and segments.")
+        echo(f"{_size(size):>10}  {name}")
+    echo(f"Loads without cgrseg_hf as {pushed.model_class.rpartition('.')[2]}, and segments.")
     total = f"{len(pushed.files)} files, {_size(sum(pushed.files.values()))}"
-    typer.echo(f"Nothing was sent: {total}." if pushed.url is None else f"Sent {total}: {pushed.url}")
+    echo(f"Nothing was sent: {total}." if pushed.url is None else f"Sent {total}: {pushed.url}")
 
 
 def _size(size: int) -> str:

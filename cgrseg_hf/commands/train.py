@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..terminal import echo
 from ..training.config import TrainingConfig
 from .configuration import takes_configuration
 
@@ -35,8 +36,8 @@ def train(
     if not is_main:
         return
     score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.2%})"
-    print(f"The model{score} is in {result.model}, the log in {result.output}.")
+    echo(f"The model{score} is in {result.model}, the log in {result.output}.")
     options = {"data": config.data, "dataset": config.dataset}
     if config.label_ids != "auto":
         options["label-ids"] = config.label_ids
-    print(f"Next: cgrseg evaluate {result.model}", *(f"--{name} {value}" for name, value in options.items() if value))
+    echo(f"Next: cgrseg evaluate {result.model}", *(f"--{name} {value}" for name, value in options.items() if value))

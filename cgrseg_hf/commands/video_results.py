@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..terminal import printable
+
 if TYPE_CHECKING:
     from ..inference import Segmentation, Segmenter, Video
 
@@ -44,7 +46,9 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
         return np.asarray(segmentation.overlay(legend=False)), segmentation.area_shares
 
     with VideoWriter(overlay, video.frame_rate) as writer:
-        segmentations = tqdm(segmenter(video, **options), desc=video.path.name, total=video.num_frames, unit="frame")
+        segmentations = tqdm(
+            segmenter(video, **options), desc=printable(video.path.name), total=video.num_frames, unit="frame"
+        )
         try:
             # The next frame is segmented while the last one is drawn.
             for picture, shares in map_ahead(draw, enumerate(segmentations)):

@@ -38,6 +38,9 @@ _ANNOTATION_NAMES = (
 )
 _PARQUET_BRANCH = "refs/convert/parquet"
 _MAX_SHARDS = 64
+# How rows of streamed data sets name their files: on the Hub, perhaps in an archive there. Whoever made a table may
+# name any other address, and this computer would ask it.
+_FOLLOWED = ("hf", "file", "zip", "tar", "gzip", "bz2", "xz", "lzma", "zstd", "lz4")
 _METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -168,6 +171,7 @@ def open_picture(value: dict[str, Any]) -> PILImage.Image:
         elif value["path"] is None:
             raise OSError("it has neither a path nor bytes")
         elif "://" in value["path"]:
+            _check_address(value["path"])
             with fsspec.open(value["path"], "rb") as file:
                 picture = open_header(io.BytesIO(file.read()))
         else:
@@ -181,6 +185,17 @@ def open_picture(value: dict[str, Any]) -> PILImage.Image:
     except Exception as error:  # Pillow's plugins raise all sorts over broken files
         raise OSError(f"{type(error).__name__}: {error}") from error
     return picture
+
+
+def _check_address(address: str) -> None:
+    """Refuse a picture that lies elsewhere than in the data set."""
+    for part in address.split("::"):  # fsspec's chains: a file in an archive, and where that lies
+        protocol, has_address, _ = part.partition("://")
+        if protocol not in _FOLLOWED and (has_address or protocol in fsspec.available_protocols()):
+            raise OSError(
+                f"{address} is an address of the kind {protocol!r}, which is not followed: download the picture, and "
+                "name the file"
+            )
 
 
 def _find_saved(folder: Path, split: str) -> Table | None:

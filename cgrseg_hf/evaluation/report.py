@@ -15,8 +15,19 @@ from .evaluator import EvaluationResult
 from .panels import draw_confusion_matrix, draw_panel
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "pillow")
-# A spreadsheet takes what begins with one of these for a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes what begins with one of these for a formula; the last four are wide forms of the first ones.
+_FORMULA_STARTS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)
 _MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "overall accuracy"}
 
 
@@ -139,7 +150,8 @@ def per_class_table(result: EvaluationResult) -> str:
 
 def escape_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula: with an apostrophe before what would begin one."""
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+    is_formula = any(one.startswith(_FORMULA_STARTS) for one in (text, text.lstrip()))
+    return f"'{text}" if is_formula else text
 
 
 def _write_csv(result: EvaluationResult, path: Path) -> None:

@@ -1,12 +1,13 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Run an exported file: an array in, an array out."""
 
+import contextlib
 import functools
 import math
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,16 @@ _LARGEST_COPY = 1024 * 1024
 _OPENVINO_TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "bf16"}
 
 Call = Callable[[np.ndarray], np.ndarray]
+
+
+@contextlib.contextmanager
+def _errors_naming(file: Path) -> Iterator[None]:
+    """Say which file an engine does not load; each has errors of its own for what is damaged or unsafe."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().rstrip(".")
+        raise ValueError(f"{file} cannot be loaded: {reason}. Export the model again with `cgrseg export`.") from error
 
 
 class Runtime(ABC):
@@ -136,7 +147,9 @@ class OnnxRuntime(Runtime):
                 if isinstance(name, str):
                     options.add_free_dimension_override_by_name(name, length)
         file = self.folder / self.settings.file
-        session = onnxruntime.InferenceSession(file, options, providers=self._find_providers(onnxruntime))
+        providers = self._find_providers(onnxruntime)
+        with _errors_naming(file):
+            session = onnxruntime.InferenceSession(file, options, providers=providers)
         (entry,) = session.get_inputs()
         if shape is None:
             self._axes = entry.shape
@@ -186,7 +199,9 @@ class OpenVino(Runtime):
 
     def load(self, shape: tuple[int, ...] | None) -> Call:
         """See [`Runtime`]."""
-        model = self._core.read_model(self.folder / self.settings.file)
+        file = self.folder / self.settings.file
+        with _errors_naming(file):
+            model = self._core.read_model(file)
         if shape is not None:
             model.reshape(list(shape))
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _OPENVINO_TYPES[self.precision]}
@@ -219,9 +234,13 @@ class TorchProgram(Runtime):
 
         if shape is not None:
             return None
+        from .program_check import check_program
+
+        file = self.folder / self.settings.file
+        check_program(file)
         # It reads some parts by pickle, which could run code, except where this is set.
-        with environment_variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1"):
-            program = torch.export.load(self.folder / self.settings.file)
+        with environment_variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1"), _errors_naming(file):
+            program = torch.export.load(file)
         if self.device != "cpu":
             program = torch.export.passes.move_to_device_pass(program, self.device)
         module = program.module()

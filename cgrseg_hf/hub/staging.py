@@ -49,6 +49,7 @@ def stage_folder(
         raise ValueError("Pictures need picture_credit (--picture-credit): whose they are, and under which licence.")
     for pattern in _MODEL_FILES:
         for file in source.glob(pattern):
+            _check_inside(file, source)
             shutil.copy2(file, target / file.name)
     add_code(source, target)
     for name in _OWN_FILES:
@@ -110,6 +111,7 @@ def stage_report(report: Path, target: Path, repo_id: str, id2label: dict[int, s
     _write_json(target / _REPORT, {**without_sources(content), "model": repo_id})
     for name in _REPORT_FILES:
         if (path.parent / name).is_file():
+            _check_inside(path.parent / name, path.parent)
             shutil.copy2(path.parent / name, target / name)
 
 
@@ -125,6 +127,8 @@ def stage_export(folder: Path, target: Path, id2label: dict[int, str]) -> str:
         )
     if read_id2label(folder) != id2label:
         raise ValueError(f"The export {folder} is of a model with other classes.")
+    for file in folder.rglob("*"):
+        _check_inside(file, folder)
     shutil.copytree(folder, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     return f"`{name}`: {settings.format} in {settings.precision}; `export.json` says what goes in and comes out."
 
@@ -147,6 +151,18 @@ def stage_pictures(model: Path, target: Path, pictures: Sequence[Path]) -> list[
         overlay.save(target / overlay_name, quality=90)
         names.append(overlay_name)
     return names
+
+
+def _check_inside(file: Path, folder: Path) -> None:
+    """Refuse a link out of a folder: who made the folder, perhaps a stranger, would choose which file is published."""
+    allowed, real = folder.resolve(), file.resolve()
+    if allowed.parent.name == "snapshots":  # of the Hub's cache, whose files are links to those in blobs
+        allowed = allowed.parents[1]
+    if not real.is_relative_to(allowed):
+        raise ValueError(
+            f"{file} is a link to {real}, outside of the folder, and would publish that: put the file itself there, or "
+            "take the link away."
+        )
 
 
 def read_id2label(folder: Path) -> dict[int, str]:

@@ -13,6 +13,11 @@ from .pictures import UnreadablePictureError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 
+# What files of these suffixes are, as FFmpeg calls it. By itself it goes by the content, and follows play lists and the
+# like, which name further files and addresses.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,asf"
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+
 _DEFAULT_FRAME_RATE = Fraction(25)
 # The first that PyAV was built with: H.264 plays everywhere.
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -52,7 +57,7 @@ class Video:
         self.times: list[float] = []
         self._av = import_av()
         try:
-            with self._av.open(str(self.path)) as container:
+            with self._av.open(str(self.path), options=dict(_OPTIONS)) as container:
                 stream = self._find_stream(container)
                 self.frame_rate = Fraction(stream.average_rate or _DEFAULT_FRAME_RATE)
                 self.num_frames = stream.frames or self._estimate(container, stream)
@@ -72,7 +77,7 @@ class Video:
         times, start = [], None
         self.times = times
         try:
-            with self._av.open(str(self.path)) as container:
+            with self._av.open(str(self.path), options=dict(_OPTIONS)) as container:
                 stream = self._find_stream(container)
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
@@ -96,6 +101,8 @@ class Video:
 
     def _unreadable(self, error: Exception, where: str = "") -> UnreadablePictureError:
         reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, ValueError):  # FFmpeg knows the format, but it is none of those above
+            reason = f"it is none of {', '.join(VIDEO_SUFFIXES)}"
         return UnreadablePictureError(f"{self.path} cannot be read as a video{where}: {reason}.")
 
 

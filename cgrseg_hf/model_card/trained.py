@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..yaml_files import read_yaml
+from .markdown import escape_values
 from .paper import CITATION, get_paper_figures
 
 _TEMPLATE = Path(__file__).parent / "trained.md.jinja"
@@ -141,22 +142,23 @@ def make_model_card(
             for metric, name in (("mean_iou", "mean IoU"), ("overall_accuracy", "pixel accuracy"))
         ],
     )
+    shown = escape_values(report)
     card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
         facts=facts,
         metrics=metrics,
-        classes=report["classes"],
-        protocol=protocol,
-        split=split,
-        num_images=report["num_images"],
-        versions=report["versions"],
+        classes=shown["classes"],
+        protocol=shown["protocol"]["description"],
+        split=shown["data"].get("split"),
+        num_images=shown["num_images"],
+        versions=shown["versions"],
         curve=thin_out([entry for entry in log if "mean_iou" in entry], _CURVE_ROWS),
         losses=losses_by_step(log),
         num_parameters=num_parameters,
         size=_describe_size(size),
         beside_paper=_set_beside_paper(facts.paper_checkpoint, metrics, num_parameters),
-        benchmark=benchmark,
+        benchmark=escape_values(benchmark),
         citation=CITATION,
     )
     card.text = _GAP.sub("\n\n", card.text)

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from ..conversion.files import read_checkpoint
+
 _STATE = "training_state.pt"
 _RANDOM_STATE = "random_state_{}.pt"
 _UNFINISHED = "unfinished-"
@@ -166,8 +168,13 @@ def save_checkpoint(
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """The state that a checkpoint was saved with; tensors and plain values alone are read."""
-    return torch.load(path / _STATE, map_location="cpu", weights_only=True)
+    """
+    The state that a checkpoint was saved with.
+
+    Raises:
+        ValueError: If the file holds more than tensors and plain values, or is damaged.
+    """
+    return _read(path / _STATE)
 
 
 def restore_random_state(path: Path, process_index: int) -> None:
@@ -175,7 +182,7 @@ def restore_random_state(path: Path, process_index: int) -> None:
     file = path / _RANDOM_STATE.format(process_index)
     if not file.exists():  # saved by fewer processes
         return
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = _read(file)
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"])
@@ -198,6 +205,17 @@ def _save(state: dict[str, Any], path: Path) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A file of a checkpoint: tensors and plain values alone, since unpickling anything else could run code."""
+    try:
+        return read_checkpoint(file)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} To go on from an earlier checkpoint, remove the folder {file.parent}; to start anew from its "
+            f"weights, train with --model {file.parent}."
+        ) from error
 
 
 def _random_state() -> dict[str, Any]:

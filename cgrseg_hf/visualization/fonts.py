@@ -36,7 +36,7 @@ def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
 
     Where none has, the font that lacks the fewest, which draws boxes for them.
     """
-    characters = frozenset("".join(texts))
+    characters = frozenset("".join(map(_to_drawable, texts)))
     if len(_missing(None, characters)) == 0:
         return _load(None, size)
     name = min((None, *_SYSTEM_FONTS), key=lambda name: len(_missing(name, characters)))
@@ -44,12 +44,18 @@ def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, cut with dots if it would be wider than so many pixels."""
+    """The text, cut with dots if it would be wider than so many pixels, without what cannot be drawn."""
+    text = _to_drawable(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text.rstrip()}..."
+
+
+def _to_drawable(text: str) -> str:
+    """A text with a sign in place of control characters and halves of characters, at which laying it out fails."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
 @functools.lru_cache(maxsize=256)

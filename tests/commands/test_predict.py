@@ -305,3 +305,16 @@ def test_on_a_cluster(predict):
     assert again.exit_code == 0
     assert "1 of 1 shards had been finished before" in again.output
     assert [Path(file).suffix for file in files_in("out")] == [".parquet", ".json"]
+
+
+def test_results_of_a_cluster_may_go_to_a_bucket(predict, monkeypatch):
+    """An address stays one: as a path it would lose a slash, and be a folder of each machine's own."""
+    asked = []
+
+    def segment_on_cluster(source, output, *arguments, **options):
+        asked.append(output)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("cgrseg_hf.cluster.segment_on_cluster", segment_on_cluster)
+    predict("in", "-o", "s3://bucket/labels", "--cluster", "local")
+    assert asked == ["s3://bucket/labels"]

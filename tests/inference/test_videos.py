@@ -93,7 +93,7 @@ def test_what_is_no_video_is_refused(tmp_path, video):
         Video(text)
     with pytest.raises(UnreadablePictureError, match="No such file"):
         Video(tmp_path / "none.mp4")
-    silent = tmp_path / "sound.wav"
+    silent = tmp_path / "sound.mkv"
     with av.open(str(silent), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), dtype=np.int16), format="s16", layout="mono")

@@ -34,6 +34,7 @@ class Load:
         clients (`int`), seconds (`float`): How many asked at a time, and for how long.
         outcomes (`Counter`): Answers of each kind.
         errors (`list[str]`): What was raised instead of an answer.
+        said_wrong (`list[str]`): What wrong answers said, where whoever judges them keeps it.
         latencies (`list[float]`): Seconds that each answer took; refusals do not count.
         memory (`list[int]`): Resident bytes of the process that answers, at the beginning and at even intervals.
     """
@@ -43,6 +44,7 @@ class Load:
     seconds: float
     outcomes: Counter = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
+    said_wrong: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
 

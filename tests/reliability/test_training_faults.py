@@ -407,8 +407,10 @@ def diverge(trial: Trial) -> tuple[Any, ...]:
     output, exit_code, seconds = trial.wait_for_all()
     message = trial.find_message(output, r"Error: The (loss of|weights after) step \d+ .*--model .*--output")
     assert exit_code == 1, output
-    step = trial.check_checkpoints()
-    config = config.replace(model=str(trial.checkpoints[-1]), max_steps=SAVE_STEPS, output=str(trial.folder / "other"))
+    trial.check_checkpoints()
+    good = Path(re.search(r"--model (\S+),", output)[1])  # the newest may hold weights that are finite and beyond use
+    step = int(good.name.removeprefix("step-"))
+    config = config.replace(model=str(good), max_steps=SAVE_STEPS, output=str(trial.folder / "other"))
     run(config, trial.start_command, trial.launcher)
     weights = load_file(trial.folder / "other" / "last" / "model.safetensors")
     assert all(tensor.isfinite().all() for tensor in weights.values())
