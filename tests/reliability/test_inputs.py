@@ -54,7 +54,7 @@ REMEDY = re.compile(
     re.IGNORECASE,
 )
 # A progress bar's line.
-_BAR = re.compile(r"^\s*(\w+: +)?\d+%\|")
+_BAR = re.compile(r"^\s*([\w ]+: +)?\d+%\|")
 # Windows of longer pictures take long, and show nothing else there.
 _LONGEST_IN_WINDOWS = 200
 _LARGEST_IN_WINDOWS = 50_000  # bytes
@@ -62,7 +62,7 @@ _LARGEST_IN_WINDOWS = 50_000  # bytes
 _LIBTIFF = re.compile(r"(tempfile\.tif|[A-Z]\w+): \w")
 # Above what the model and the largest picture take; a decoded bomb takes 3,600 more.
 _MOST_MEBIBYTES = 3000
-_NUM_FUZZED = 1500
+_NUM_FUZZED = 800
 _WEB_PAGE = Limits()
 
 
