@@ -156,6 +156,12 @@ class TiffRows(PictureRows):
                 f"{self._name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}: write a "
                 "TIFF of as many."
             )
+        if page.samplesperpixel < 3 and page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
+            # Of a field that cannot be read, tifffile takes the default: one sample, for which the data are no picture.
+            raise UnreadablePictureError(
+                f"{self._name} cannot be read as a picture: it is damaged ({page.photometric.name} of "
+                f"{page.samplesperpixel} sample a pixel): replace it."
+            )
         if page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
             # Whole pictures of such values are scaled by their largest one, which no window knows.
             raise UnreadablePictureError(

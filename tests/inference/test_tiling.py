@@ -2,6 +2,7 @@
 """Windows over pictures of any size: geometry, blending, and files that are read and written in bands."""
 
 import itertools
+import struct
 
 import numpy as np
 import pytest
@@ -172,6 +173,11 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     tifffile = pytest.importorskip("tifffile")
     (tmp_path / "text.tif").write_text("no picture")
     tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 80, 70), np.uint8), photometric="rgb", planarconfig=2)
+    make_photo(70, 80).save(tmp_path / "samples.tif")
+    stored = (tmp_path / "samples.tif").read_bytes()
+    entry = stored.index(struct.pack("<HHI", 277, 3, 1))  # samples a pixel, which then lie beyond the end of the file
+    damaged = stored[: entry + 4] + struct.pack("<II", 1000, 2**31) + stored[entry + 12 :]
+    (tmp_path / "samples.tif").write_bytes(damaged)
     make_photo().convert("YCbCr").save(tmp_path / "ycbcr.tif")  # whose values are no red, green and blue
     tifffile.imwrite(tmp_path / "turned.tif", np.zeros((80, 70, 3), np.uint8), extratags=[(274, 3, 1, 6, True)])
     tifffile.imwrite(tmp_path / "two.tif", np.zeros((80, 70, 2), np.uint8), photometric="minisblack", planarconfig=1)
@@ -185,6 +191,7 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     for name, reason in (
         ("text.tif", "cannot be read"),
         ("planes.tif", "in planes"),
+        ("samples.tif", r"damaged \(RGB of 1 sample"),
         ("ycbcr.tif", "YCBCR.*convert it to RGB"),
         ("turned.tif", "upright"),
         ("two.tif", "2 samples a pixel, and the model takes 3"),

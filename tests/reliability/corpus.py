@@ -125,6 +125,18 @@ def decode(path: Path) -> np.ndarray | None:
         return None
 
 
+def decode_in_parts(path: Path) -> np.ndarray | None:
+    """What tifffile alone finds in a TIFF of RGB in 8 bits; `None` if it is none, or beyond use."""
+    import tifffile
+
+    try:
+        values = tifffile.imread(path, key=0)
+    except Exception:  # what a broken file leads to depends on where it is broken
+        return None
+    is_rgb = values.dtype == np.uint8 and values.ndim == 3 and values.shape[-1] == 3 and values.size > 0
+    return values if is_rgb else None
+
+
 def flatten(image: Image.Image) -> np.ndarray:
     """A picture of any mode in RGB, transparency on white."""
     values = np.asarray(image)

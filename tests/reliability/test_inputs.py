@@ -54,7 +54,7 @@ REMEDY = re.compile(
     re.IGNORECASE,
 )
 # A progress bar's line.
-_BAR = re.compile(r"^\s*(\w+: +)?\d+%\|")
+_BAR = re.compile(r"^\s*([\w ]+: +)?\d+%\|")
 # Windows of longer pictures take long, and show nothing else there.
 _LONGEST_IN_WINDOWS = 200
 _LARGEST_IN_WINDOWS = 50_000  # bytes
@@ -62,7 +62,7 @@ _LARGEST_IN_WINDOWS = 50_000  # bytes
 _LIBTIFF = re.compile(r"(tempfile\.tif|[A-Z]\w+): \w")
 # Above what the model and the largest picture take; a decoded bomb takes 3,600 more.
 _MOST_MEBIBYTES = 3000
-_NUM_FUZZED = 1500
+_NUM_FUZZED = 800
 _WEB_PAGE = Limits()
 
 
@@ -276,9 +276,10 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
     in_parts = path.suffix in (".tif", ".tiff", ".bmp")  # of what is decoded as a whole, one format stands for all
     if in_parts and (pixels is None or max(pixels.shape) <= _LONGEST_IN_WINDOWS):
         windows = {"tile": 64, "overlap": 8}
-        wanted = None if pixels is None else same(machine.segmenter(pixels, **windows).label_map)
-        # Not all TIFF files that can be decoded can be read part by part.
+        # Not all TIFF files that can be decoded can be read part by part, and some that Pillow refuses can.
         is_tiff = path.suffix in (".tif", ".tiff")
+        seen = corpus.decode_in_parts(path) if is_tiff and pixels is None else pixels
+        wanted = None if seen is None else same(machine.segmenter(seen, **windows).label_map)
         clear = names(path, (UnreadablePictureError,))
         note("windows", lambda: machine.limited_segmenter(path, **windows), wanted, clear, is_tiff)
     look_at_pipeline(machine, case, pixels, expected, outcomes)
