@@ -38,6 +38,8 @@ from .post_processing_cgrseg import LOGITS_STRIDE, label_map_from_logits, resize
 
 logger = logging.get_logger(__name__)
 
+# Resizing adds up some of them, which has to stay within float32.
+_LARGEST_VALUE = 1e30
 _FLOATING = (np.float16, np.float32, np.float64, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # What is opened: formats of pixels. Pillow knows others, one of which, PostScript, it hands to a program that runs it.
@@ -559,8 +561,11 @@ def find_highest(values: "np.ndarray | torch.Tensor", largest: int) -> float:
 
 
 def _check_finite(lowest: float, highest: float) -> None:
-    if not (np.isfinite(lowest) and np.isfinite(highest)):  # NaN shows in both, infinity in one of them
+    # NaN shows in both, infinity in one of them.
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise NotPixelsError("it holds values that are not finite: replace NaN and infinity.")
+    if max(-lowest, highest) > _LARGEST_VALUE:
+        raise NotPixelsError(f"it holds values up to {max(-lowest, highest):g}, too large to compute with: scale them.")
 
 
 def find_channels(image: "np.ndarray | torch.Tensor", num_channels: int) -> ChannelDimension:

@@ -219,6 +219,7 @@ def test_broken_exif_is_no_broken_picture(processor, picture, tmp_path):
     [
         np.full((4, 5, 3), np.nan),
         np.float32([[[1, 2, np.inf]]]),
+        np.full((4, 5, 3), np.finfo(np.float32).max, dtype=np.float32),
         np.full((4, 5, 3), 256),
         np.full((4, 5, 3), -1, dtype=np.int16),
         np.full((4, 5, 3), 2**64 - 1, dtype=np.uint64),

@@ -6,7 +6,6 @@ import functools
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +17,8 @@ from ..environment import environment_variable
 from ..optional import import_optional
 from ..provenance import count_cores
 from .settings import ExportSettings, read_settings
+from .shape_cache import ShapeCache
 
-# A shape that came so often in so many calls gets a copy of the graph of its own, in which all that depends on the size
-# alone is computed beforehand, such as the attention biases.
-_CALLS_TO_EARN_A_COPY = 3
-_CALLS_REMEMBERED = 8
-_KEPT_COPIES = 4
 # Attention biases grow with the square of the pixels: of 2,048×2,048 they would take gigabytes.
 _LARGEST_COPY = 1024 * 1024
 
@@ -76,8 +71,8 @@ class Runtime(ABC):
             )
         self.num_threads = num_threads
         self._lock = threading.Lock()
-        self._seen: deque[tuple[int, ...]] = deque(maxlen=_CALLS_REMEMBERED)
-        self._copies: OrderedDict[tuple[int, ...], Call] = OrderedDict()
+        # In a copy of the graph all that depends on the size alone is computed beforehand, such as attention biases.
+        self.copies: ShapeCache[Call] = ShapeCache(self.load)
         self._general = self.load(None)
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
@@ -111,18 +106,7 @@ class Runtime(ABC):
     def _choose(self, shape: tuple[int, ...]) -> Call:
         if self.settings.size is not None or math.prod(self._size(shape)) > _LARGEST_COPY:
             return self._general
-        self._seen.append(shape)
-        if shape not in self._copies and Counter(self._seen)[shape] >= _CALLS_TO_EARN_A_COPY:
-            copy = self.load(shape)
-            if copy is None:
-                return self._general
-            self._copies[shape] = copy
-            if len(self._copies) > _KEPT_COPIES:
-                self._copies.popitem(last=False)
-        if shape not in self._copies:
-            return self._general
-        self._copies.move_to_end(shape)
-        return self._copies[shape]
+        return self.copies.get(shape) or self._general
 
     def can_change_precision(self) -> bool:
         """Whether the engine can compute the same file in another type."""

@@ -7,7 +7,6 @@ An engine takes normalised pixels of any size and gives logits; it knows nothing
 import copy
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from transformers.utils import logging
 
 from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
+from ..export.shape_cache import ShapeCache
 from ..optional import find_missing_packages
 
 logger = logging.get_logger(__name__)
@@ -35,12 +35,6 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
 _ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
-
-# CUDA graphs that are kept, one for each shape of input; each holds the memory of one pass through the network.
-_KEPT_GRAPHS = 4
-# A shape gets a graph when it comes so often among the last so many calls.
-_CALLS_TO_EARN_A_GRAPH = 3
-_CALLS_REMEMBERED = 8
 
 
 class Engine(ABC):
@@ -92,7 +86,7 @@ class TorchEngine(Engine):
         self.dtype = dtype
         self._lock = threading.Lock()
         self._network = _make_network(model, self.device, dtype)
-        self._graphs = _CudaGraphs(self._network) if self.device.type == "cuda" else None
+        self._graphs = _CudaGraphs(self._network, self.device) if self.device.type == "cuda" else None
 
     @torch.inference_mode()
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -154,28 +148,22 @@ class _CudaGraphs:
     A network of this size starts hundreds of short kernels; replaying saves the processor's time between them.
     """
 
-    def __init__(self, network: torch.nn.Module):
+    def __init__(self, network: torch.nn.Module, device: torch.device):
         self.network = network
-        self.seen: deque[torch.Size] = deque(maxlen=_CALLS_REMEMBERED)
-        self.graphs: OrderedDict[torch.Size, _Recording] = OrderedDict()
+        self.device = device
+        # Each holds the memory of one pass through the network.
+        self.recordings: ShapeCache[_Recording] = ShapeCache(self._record)
 
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        shape = pixel_values.shape
-        self.seen.append(shape)
-        if shape not in self.graphs:
-            if Counter(self.seen)[shape] < _CALLS_TO_EARN_A_GRAPH:
-                return self.network(pixel_values.contiguous(memory_format=torch.channels_last))
-            self.graphs[shape] = self._record(pixel_values)
-            if len(self.graphs) > _KEPT_GRAPHS:
-                self.graphs.popitem(last=False)
-        self.graphs.move_to_end(shape)
-        recording = self.graphs[shape]
+        recording = self.recordings.get(pixel_values.shape)
+        if recording is None:
+            return self.network(pixel_values.contiguous(memory_format=torch.channels_last))
         recording.pixels.copy_(pixel_values)
         recording.graph.replay()
         return recording.logits.clone()
 
-    def _record(self, pixel_values: torch.Tensor) -> "_Recording":
-        pixels = pixel_values.clone(memory_format=torch.channels_last)
+    def _record(self, shape: tuple[int, ...]) -> "_Recording":
+        pixels = torch.zeros(shape, device=self.device).contiguous(memory_format=torch.channels_last)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoImageProcessor
 
-from cgrseg_hf.export import runtimes
+from cgrseg_hf.export import runtimes, shape_cache
 from cgrseg_hf.export.parity import RESIZING_TOLERANCE, TOLERANCES, Tolerance, make_picture
 from cgrseg_hf.export.runtimes import load_runtime
 
@@ -118,7 +118,7 @@ def test_one_size(runtime, logits_of, format):
     pixels = make_pixels(1, 3, 97, 131)
     for _ in range(4):
         assert_logits_close(run(pixels), logits_of(pixels))
-    assert not run._copies
+    assert not run.copies.shapes
     for other in (make_pixels(1, 3, 96, 131), make_pixels(2, 3, 97, 131)):
         with pytest.raises(ValueError, match=f"one input of 97×131 pixels at a time, and got {len(other)} of"):
             run(other)
@@ -228,29 +228,30 @@ def test_onnx_files_are_whole_and_name_their_axes(exported):
 
 @pytest.mark.parametrize("format", ["openvino", LONG_ONNX])
 def test_shapes_that_come_often_get_copies_that_answer_the_same(exported, monkeypatch, format):
-    monkeypatch.setattr(runtimes, "_CALLS_TO_EARN_A_COPY", 2)
-    monkeypatch.setattr(runtimes, "_KEPT_COPIES", 2)
+    monkeypatch.setattr(shape_cache, "_CALLS_TO_EARN_ONE", 2)
+    monkeypatch.setattr(shape_cache, "_KEPT", 2)
+    monkeypatch.setattr(shape_cache, "_CALLS_REMEMBERED", 4)
     run = load_runtime(exported(format).folder, num_threads=1)
     pixels = [make_pixels(1, 3, *size) for size in ((64, 96), (97, 131), (65, 65))]
     general = [run(one) for one in pixels]
-    assert not run._copies
+    assert not run.copies.shapes
     for one, expected in zip(pixels, general):
         for _ in range(2):
             np.testing.assert_allclose(run(one), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     # The copy that was used longest ago had to go.
-    assert list(run._copies) == [one.shape for one in pixels[1:]]
+    assert run.copies.shapes == [one.shape for one in pixels[1:]]
     np.testing.assert_allclose(run(pixels[0]), general[0], rtol=0, atol=1e-4 * np.abs(general[0]).max())
 
 
 def test_rare_shapes_get_no_copy(exported):
     run = load_runtime(exported("openvino").folder, num_threads=1)
     often, rare = make_pixels(1, 3, 32, 64), make_pixels(1, 3, 64, 32)
-    for _ in range(runtimes._CALLS_TO_EARN_A_COPY - 1):
+    for _ in range(shape_cache._CALLS_TO_EARN_ONE - 1):
         run(often)
         run(rare)
-    assert not run._copies
+    assert not run.copies.shapes
     run(often)
-    assert list(run._copies) == [often.shape]
+    assert run.copies.shapes == [often.shape]
 
 
 @pytest.mark.long
@@ -259,17 +260,17 @@ def test_large_shapes_get_no_copies(exported, monkeypatch):
     monkeypatch.setattr(runtimes, "_LARGEST_COPY", 64 * 96)
     run = load_runtime(exported("openvino").folder, num_threads=1)
     large, small = torch.randn(1, 3, 96, 96).numpy(), torch.randn(1, 3, 64, 96).numpy()
-    for _ in range(runtimes._CALLS_TO_EARN_A_COPY):
+    for _ in range(shape_cache._CALLS_TO_EARN_ONE):
         run(large)
         run(small)
-    assert list(run._copies) == [small.shape]
+    assert run.copies.shapes == [small.shape]
 
 
 def test_programs_of_torch_need_no_copies(runtime):
     run = runtime("torch")
-    for _ in range(runtimes._CALLS_TO_EARN_A_COPY + 1):
+    for _ in range(shape_cache._CALLS_TO_EARN_ONE + 1):
         run(make_pixels(1, 3, 66, 96))
-    assert not run._copies
+    assert not run.copies.shapes
     with pytest.raises(ValueError, match=r"does not take \(1, 3, 64, 96\) .*make pictures larger"):
         run(make_pixels(1, 3, 64, 96))
 
