@@ -186,6 +186,14 @@ def test_what_is_not_finite_counts_as_for_argmax(value: float):
     assert torch.equal(label_map_from_logits(logits, None, (128, 168)), expected)
 
 
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf])
+def test_of_equal_infinite_scores_the_first_wins(value: float):
+    logits = torch.full((4, 6, 5), value)
+    assert not classify_by_class(logits, lambda scores: scores).any()
+    logits[0] = -torch.inf
+    assert torch.equal(classify_by_class(logits, lambda scores: scores), logits.argmax(dim=0))
+
+
 @pytest.mark.parametrize("make_logits", [smooth, rough])
 def test_logits_in_any_layout_are_left_as_they_are(make_logits: Callable):
     logits = make_logits(11, 16, 21)

@@ -2,6 +2,7 @@
 """Raw ids to train ids: types, unknown ids, and how it is told."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -43,10 +44,49 @@ def test_unknown_ids_are_refused_by_name(raw, named):
     assert named in str(error.value)
 
 
+def test_many_unknown_ids_are_counted():
+    for count, end in ((10, "9, 10]. Known"), (12, "9, 10] and 2 more. Known")):
+        with pytest.raises(ValueError, match=re.escape(end)):
+            LabelMapping({0: 0})(np.arange(count + 1)[None], "street.png")
+
+
+def test_one_id_too_many_is_told_to_be_counted_from_one():
+    for raw, is_counted_from_one in (([1, 3], True), ([3, 4], False)):
+        with pytest.raises(ValueError) as error:
+            LabelMapping.identity(3)(np.array([raw]), "street.png")
+        assert ("probably counted from 1" in str(error.value)) == is_counted_from_one
+    assert not LabelMapping.reduce_zero(3).is_off_by_one([3])
+    assert LabelMapping({0: 0, 7: 255}).is_off_by_one([1])
+    assert not LabelMapping({7: 255}).is_off_by_one([0])
+
+
+def test_ids_at_the_ends_of_the_table():
+    last = 2**24 - 1
+    mapping = LabelMapping({0: 255, last: 1})
+    assert mapping(np.array([[0, last]]), "a.png").tolist() == [[255, 1]]
+    with pytest.raises(ValueError, match=rf"\[{last + 1}\]"):
+        mapping(np.array([[last + 1]]), "a.png")
+    for raw_to_train, words in (({-1: 0}, "1 ids from -1 to -1"), ({last + 1: 0}, f"to {last + 1}"), ({}, "0 ids")):
+        with pytest.raises(ValueError, match=words):
+            LabelMapping(raw_to_train)
+
+
+def test_train_ids_of_more_than_eight_bits():
+    assert LabelMapping({0: 255})(np.zeros((1, 1), np.uint8), "a.png").dtype == np.uint8
+    label_map = LabelMapping({0: 256})(np.zeros((1, 1), np.uint8), "a.png")
+    assert label_map.dtype == np.int32 and label_map.item() == 256
+
+
 def test_a_class_cannot_be_the_ignored_label():
     for make in (LabelMapping.identity, LabelMapping.reduce_zero):
         with pytest.raises(ValueError, match="ignore_index=255 is one of the 256 classes"):
             make(256)
+        with pytest.raises(ValueError, match="ignore_index=0 is one of the 3 classes"):
+            make(3, ignore_index=0)
+        with pytest.raises(ValueError, match="num_labels=0: there must be at least one"):
+            make(0)
+        mapping = make(3, ignore_index=4)
+        assert mapping.ignore_index == 4 and mapping.raw_to_train[4] == mapping.raw_to_train[255] == 4
     with pytest.raises(ValueError, match="ignore_index=2 is one of the 3 classes"):
         LabelMapping.identity(3).with_ignore_index(2)
 
@@ -55,6 +95,8 @@ def test_ignored_label_can_be_changed():
     mapping = LabelMapping({0: 255, 1: 0, 9: 1}).with_ignore_index(-100)
     assert mapping(np.array([[0, 1, 9]]), "a.png").tolist() == [[-100, 0, 1]]
     assert mapping.ignore_index == -100
+    with pytest.raises(ValueError, match="num_labels=0"):
+        LabelMapping({0: 255}).with_ignore_index(-100)
 
 
 @pytest.mark.parametrize(

@@ -121,11 +121,40 @@ def test_refuses_classes_that_do_not_exist(where: str, wrong: int):
     assert not metric.confusion_matrix.any()
 
 
+def test_says_how_many_classes_do_not_exist():
+    for count, end in ((10, r"10\], but"), (11, r"10\] and more, but")):
+        with pytest.raises(ValueError, match=end):
+            MeanIoU(1).add(prediction=np.zeros((1, count), dtype=np.uint8), reference=np.arange(1, count + 1)[None])
+
+
+def test_one_class_alone():
+    assert MeanIoU(1).compute(predictions=[[[0, 0]]], references=[[[0, 255]]])["mean_iou"] == 1
+    with pytest.raises(ValueError, match="at least one class"):
+        MeanIoU(0)
+
+
 def test_a_batch_counts_whole_or_not_at_all():
     metric = MeanIoU(2)
-    with pytest.raises(ValueError, match="Reference 1"):
-        metric.add_batch(predictions=[[[0]], [[0]]], references=[[[0]], [[3]]])
+    for maps, message in (
+        ([[[0]], [[3]]], "Reference 1 holds"),
+        ([[[0]], [[0, 1]]], r"Prediction 1 has shape \(1, 1\), but its reference \(1, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.add_batch(predictions=[[[0]], [[0]]], references=maps)
+    with pytest.raises(ValueError, match=r"Prediction 1 has the type float64.*argmax"):
+        metric.add_batch(predictions=[[[0]], [[0.5]]], references=[[[0]], [[0]]])
+    with pytest.raises(ValueError, match="Both predictions and references"):
+        metric.add_batch(predictions=[[[0]]])
+    with pytest.raises(ValueError, match="Both predictions and references"):
+        metric.compute(references=[[[0]]])
     assert len(metric) == 0 and not metric.confusion_matrix.any()
+
+
+def test_batches_without_maps_change_nothing():
+    metric = MeanIoU(2)
+    metric.add(prediction=[[1]], reference=[[1]])
+    metric.add_batch(predictions=[], references=[])
+    assert len(metric) == 1 and metric.compute()["overall_accuracy"] == 1 and len(metric) == 0
 
 
 @pytest.mark.parametrize(
