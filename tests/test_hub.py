@@ -91,7 +91,7 @@ def published(workspace: Path, hub: Hub, tmp_path_factory: pytest.TempPathFactor
     return run_client("publish", workspace, hub, tmp_path_factory.mktemp("publish"))
 
 
-@pytest.fixture(scope="module", params=["torchvision", "without torchvision"])
+@pytest.fixture(scope="module", params=["torchvision", pytest.param("without torchvision", marks=pytest.mark.long)])
 def used(
     request: pytest.FixtureRequest,
     published: dict[str, Any],

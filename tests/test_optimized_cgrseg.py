@@ -94,6 +94,7 @@ def test_compiled(model):
     assert_same(model, compiled, torch.randn(1, 3, 97, 130))
 
 
+@pytest.mark.long
 def test_exported_with_dynamic_sizes(model):
     sizes = {2: torch.export.Dim("height", min=65, max=2048), 3: torch.export.Dim("width", min=65, max=2048)}
     form = model.optimize_for_inference()

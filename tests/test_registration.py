@@ -40,7 +40,9 @@ def test_importing_the_package_imports_nothing_heavy():
     "first",
     [
         "import cgrseg_hf",
-        "from transformers import AutoImageProcessor, AutoModel; import cgrseg_hf",
+        pytest.param(
+            "from transformers import AutoImageProcessor, AutoModel; import cgrseg_hf", marks=pytest.mark.long
+        ),
         pytest.param("from transformers import AutoConfig; import cgrseg_hf", marks=pytest.mark.long),
         "from cgrseg_hf.modeling_efficientformerv2 import EfficientFormerV2Backbone",
         pytest.param("import cgrseg_hf, importlib; importlib.reload(cgrseg_hf)", marks=pytest.mark.long),

@@ -112,7 +112,8 @@ def test_logits_of_pictures(runtime, logits_of, image_processor, format):
     assert_logits_close(run(pictures), logits_of(np.asarray(pixels)), RESIZING_TOLERANCE)
 
 
-@pytest.mark.parametrize("format", [pytest.param("openvino", marks=pytest.mark.long), "onnx", LONG_TORCH])
+@pytest.mark.long
+@pytest.mark.parametrize("format", ["openvino", "onnx", "torch"])
 def test_one_size(runtime, logits_of, format):
     run = runtime(format, size=(97, 131))
     pixels = make_pixels(1, 3, 97, 131)
@@ -266,6 +267,7 @@ def test_large_shapes_get_no_copies(exported, monkeypatch):
     assert run.copies.shapes == [small.shape]
 
 
+@pytest.mark.long
 def test_programs_of_torch_need_no_copies(runtime):
     run = runtime("torch")
     for _ in range(shape_cache._CALLS_TO_EARN_ONE + 1):

@@ -108,6 +108,7 @@ def test_an_evaluation_that_was_cut_short_is_made_up_for(tiny_training, monkeypa
     assert [int(re.search(r'"step": (\d+)', line)[1]) for line in scores] == [4, 8]
 
 
+@pytest.mark.long
 def test_sigterm_to_all_processes_during_an_evaluation(two_passes, start_command):
     config = two_passes.replace(max_steps=4, validation_split="validation", evaluation_steps=2)
     process = start_command(config)
@@ -120,7 +121,9 @@ def test_sigterm_to_all_processes_during_an_evaluation(two_passes, start_command
     assert checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
 def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
     config = two_passes.replace(max_steps=2000, save_steps=2000)
     process = start_command(config)
@@ -133,6 +136,7 @@ def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
     assert checkpoints.load_state(checkpoint)["step"] >= 3
 
 
+@pytest.mark.long
 def test_a_kill_while_saving_leaves_a_checkpoint_that_loads(tmp_path):
     # A process that does nothing but save: wherever it is killed, it was saving.
     saving = """
