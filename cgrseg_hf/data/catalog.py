@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The data sets known by name: their classes, colours and the conventions by which their files hold ids."""
 
-import difflib
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..suggestions import did_you_mean
 from .label_mapping import LabelMapping
 
 _LABELS = Path(__file__).parent / "labels"
@@ -53,8 +53,7 @@ def get_description(name: str) -> DatasetDescription:
         ValueError: If the name is none of `DATASET_NAMES`.
     """
     if name not in _LABEL_MAPPINGS:
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASET_NAMES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name.lower().replace("_", "-"), DATASET_NAMES)
         raise ValueError(
             f"No data set is named {name!r}.{hint} Known are {', '.join(DATASET_NAMES)}; for data of your own give the "
             "names of its classes instead."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..image_processing_cgrseg import printable
+from ..terminal import one_line
 
 # What folders and files of a split are called, the likeliest first. COCO-Stuff 10k validates on its test2014.
 SPLIT_NAMES = {
@@ -200,7 +200,7 @@ def _by_name(files: list[Path], folder: Path, find_stem: Callable[[Path], str]) 
     found: dict[str, Path] = {}
     for file in files:
         if not str(file).isprintable() and any("\ud800" <= one <= "\udfff" for one in str(file)):
-            raise ValueError(f"The name of {printable(file)} is no UTF-8, in which tables hold names: rename it.")
+            raise ValueError(f"The name of {one_line(file)} is no UTF-8, in which tables hold names: rename it.")
         other = found.setdefault((file.relative_to(folder).parent / find_stem(file)).as_posix(), file)
         if other is not file:
             raise ValueError(

@@ -2,7 +2,6 @@
 """Images and their annotations from folders, tables and the Hub, one way for all."""
 
 import contextlib
-import difflib
 import json
 import logging
 import re
@@ -17,7 +16,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from PIL import Image
 
-from ..image_processing_cgrseg import NotPixelsError, find_orientation, pil_to_array, printable, turn_as_seen
+from ..image_processing_cgrseg import NotPixelsError, find_orientation, pil_to_array, turn_as_seen
+from ..suggestions import did_you_mean
+from ..terminal import one_line
 from .catalog import DatasetDescription, get_description
 from .label_mapping import LabelMapping, check_ignore_index
 from .layouts import SplitNotFoundError, find_convention, find_file_pairs
@@ -272,7 +273,7 @@ def convert_image(image: Image.Image, row: Mapping[str, Any]) -> Image.Image:
 
 def describe_file(row: Mapping[str, Any], column: str) -> str:
     """What to call a row's image or annotation in a message, in one line."""
-    return printable((row[column] or {}).get("path") or f"the {column} of row {row['name']}")
+    return one_line((row[column] or {}).get("path") or f"the {column} of row {row['name']}")
 
 
 def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
@@ -280,7 +281,7 @@ def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
         return open_picture(row[column])
     except OSError as error:
         raise ValueError(
-            f"{describe_file(row, column)} cannot be read ({printable(error)}): replace the file, or take the pair out."
+            f"{describe_file(row, column)} cannot be read ({one_line(error)}): replace the file, or take the pair out."
         ) from error
 
 
@@ -348,8 +349,7 @@ def _check_label_ids(description: DatasetDescription | None, label_ids: str, red
         )
     if label_ids not in description.label_mappings:
         known = ", ".join(["auto", *description.label_mappings])
-        close = difflib.get_close_matches(label_ids, description.label_mappings, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(label_ids, description.label_mappings)
         raise ValueError(f"{description.name} has no label_ids (--label-ids) {label_ids!r}.{hint} Known are {known}.")
 
 

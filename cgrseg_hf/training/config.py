@@ -3,7 +3,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import types
 import typing
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..suggestions import did_you_mean
 from ..yaml_files import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -196,11 +196,9 @@ def load_recipe(name: str | Path) -> TrainingConfig:
     if not path.exists():
         path = Path(name)
         if not path.is_file():
-            close = difflib.get_close_matches(str(name), recipe_names(), n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
             raise ValueError(
-                f"There is no recipe {str(name)!r}.{hint} The recipes are {', '.join(recipe_names())}; a file of "
-                "your own works as well."
+                f"There is no recipe {str(name)!r}.{did_you_mean(str(name), recipe_names())} The recipes are "
+                f"{', '.join(recipe_names())}; a file of your own works as well."
             )
     values = read_yaml(path)
     base = load_recipe(values.pop("base")) if "base" in values else TrainingConfig()
@@ -216,9 +214,7 @@ def check_field_names(values: Mapping[str, Any]) -> None:
     names = [one.name for one in dataclasses.fields(TrainingConfig)]
     for name in values:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f": did you mean {close[0]}?" if close else "."
-            raise ValueError(f"A training configuration has no field {name}{hint}")
+            raise ValueError(f"A training configuration has no field {name}.{did_you_mean(name, names)}")
 
 
 @functools.cache

@@ -30,7 +30,7 @@ def test_a_recipe_of_ones_own(tmp_path):
     recipe = load_recipe(file)
     assert (recipe.model, recipe.learning_rate, recipe.crop_size) == ("b", 3e-4, (256, 320))
     file.write_text("learning_rates: 1\n")
-    with pytest.raises(ValueError, match="did you mean learning_rate"):
+    with pytest.raises(ValueError, match="Did you mean learning_rate"):
         load_recipe(file)
 
 
