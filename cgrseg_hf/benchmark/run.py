@@ -11,9 +11,9 @@ import torch
 from PIL import Image, ImageOps
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.layouts import list_pictures
 from ..inference import keep_freed_memory
 from ..inference.engines import ENGINE_NAMES
-from ..inference.pictures import list_pictures
 from ..modeling_cgrseg import CGRSegSemanticSegmenterOutput
 from .contenders import FORMS, PRECISIONS, Contender, make_contenders
 from .counting import ModelCount, count_model

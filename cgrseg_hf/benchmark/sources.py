@@ -20,8 +20,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..export.settings import is_export
 from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..model_location import SHIPPED, locate_model
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
-from ..pretrained import DEFAULT_MODEL
 from .plain import PlainOnnxFiles
 
 # Sizes of SegFormer (arXiv 2105.15203): depths, hidden sizes, and the decoder's hidden size.
@@ -93,13 +93,14 @@ def load_source(name: str, num_labels: int | None = None) -> Source:
         model = SegformerForSemanticSegmentation(_segformer_config(name, num_labels))
         title = name.replace("segformer-b", "SegFormer-B")
         return Source(title, SegformerImageProcessor(), model.eval(), configuration=name)
-    folder = DEFAULT_MODEL if name == "shipped" else Path(name)
-    location = folder if folder.is_dir() else name
+    location = locate_model(name, (*PRESETS, *_SEGFORMERS))
+    folder = Path(location)
     image_processor = AutoImageProcessor.from_pretrained(location)
     if is_export(folder):
         return Source(folder.resolve().name, image_processor, export=folder)
     model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
-    return Source(folder.resolve().name if folder.is_dir() else name, image_processor, model.eval())
+    title = folder.resolve().name if name == SHIPPED or Path(name).expanduser().is_dir() else name
+    return Source(title, image_processor, model.eval())
 
 
 def _segformer_config(name: str, num_labels: int) -> SegformerConfig:

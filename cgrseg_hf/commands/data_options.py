@@ -1,11 +1,15 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Options about data, photos and engines that several commands have."""
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from ..terminal import echo
 
 DatasetOption = Annotated[
     str | None,
@@ -51,10 +55,17 @@ def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
 
 
 def override_size(size: Any, shorter_side: int) -> dict[str, int]:
-    """An image processor's size with another shorter side; a fixed size becomes a square."""
+    """
+    An image processor's size with another shorter side.
+
+    A fixed size becomes a square, and a limit of the longer side stays in proportion, so that photos of usual shapes
+    do not come near it.
+    """
     lengths = {name: length for name, length in dict(size).items() if length}
     if "height" in lengths:
         return {"height": shorter_side, "width": shorter_side}
+    if "shortest_edge" in lengths and "longest_edge" in lengths:
+        lengths["longest_edge"] = round(lengths["longest_edge"] * shorter_side / lengths["shortest_edge"])
     return {**lengths, "shortest_edge": shorter_side}
 
 
@@ -62,3 +73,15 @@ def refuse_options(options: Mapping[str, Any], reason: str) -> None:
     """Refuse those options that are given, not None; the reason follows their names in the message."""
     if given := [f"--{name}" for name, value in options.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(given)}{reason}")
+
+
+def check_output_folder(folder: Path) -> None:
+    """Refuse a file where a folder is to be made."""
+    if folder.exists() and not folder.is_dir():
+        raise typer.BadParameter(f"--output {folder} is a file: name a folder.")
+
+
+def announce(step: str) -> None:
+    """Say what takes long now, once for all processes of a group; before imports that take seconds themselves."""
+    if os.environ.get("RANK", "0") == "0":
+        echo(f"{step} ...", err=True)

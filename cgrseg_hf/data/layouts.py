@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """How people lay out images and annotations in folders, and which file belongs to which."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -217,6 +218,19 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         for file in folder.rglob("*")
         if file.suffix.lower() in suffixes and not file.name.startswith(".") and not file.is_dir()
     )
+
+
+def list_pictures(folder: str | os.PathLike) -> list[Path]:
+    """
+    All pictures in a folder and in the folders in it, sorted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    files = list_files(Path(folder), IMAGE_SUFFIXES)
+    if not files:
+        raise ValueError(f"There are no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
+    return files
 
 
 def _holds_files(folder: Path, suffixes: tuple[str, ...]) -> bool:

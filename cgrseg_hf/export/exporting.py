@@ -19,6 +19,7 @@ from ..configuration_cgrseg import CGRSegConfig
 from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..inference.pictures import open_picture, to_photo
+from ..model_location import locate_model
 from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
 from ..provenance import find_versions
 from .onnx_file import write_onnx
@@ -177,6 +178,7 @@ def _load(source: PreTrainedModel | str | os.PathLike, image_processor: Any) -> 
     if isinstance(source, PreTrainedModel):
         model = copy.deepcopy(source).float().cpu().eval()  # the caller's stays as it is
         return model, image_processor or _make_image_processor(find_num_channels(model.config))
+    source = locate_model(source)
     if is_export(source):
         raise ValueError(f"{source} is an export already: give the model that it was made from.")
     model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()

@@ -277,9 +277,9 @@ def make_engine(
     dtype = _resolve_dtype(dtype)
     if is_export(source):
         return _open_export(source, engine, device, dtype, num_threads)
+    device = _resolve_device(engine, device)
     if not isinstance(source, PreTrainedModel):
         source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
-    device = _resolve_device(engine, device)
     dtype = dtype or torch.float32
     if engine == "auto":
         engine = _choose_engine(source, device, dtype)

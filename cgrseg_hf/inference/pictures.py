@@ -4,14 +4,12 @@
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import (
     check_is_file,
     open_header,
@@ -85,19 +83,6 @@ def describe_source(source: Any) -> str:
         return f"The {type(source).__name__} of shape {tuple(source.shape)}"
     name = getattr(source, "name", None) or getattr(source, "filename", None)
     return one_line(name) if name else f"The {type(source).__name__}"
-
-
-def list_pictures(folder: str | os.PathLike) -> list[Path]:
-    """
-    All pictures in a folder and in the folders in it, sorted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    files = list_files(Path(folder), IMAGE_SUFFIXES)
-    if not files:
-        raise ValueError(f"There are no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
-    return files
 
 
 def open_picture(source: PictureSource, max_pixels: int | None = None, num_channels: int = 3) -> Picture:
