@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..precisions import PRECISIONS, full_name
+from ..suggestions import did_you_mean
 from ..terminal import echo
 
 DatasetOption = Annotated[
@@ -38,6 +40,24 @@ ClassNamesOption = Annotated[
 ]
 
 
+def _parse_precision(text: str) -> str:
+    precision = full_name(text)
+    if precision not in PRECISIONS:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(PRECISIONS)}.{did_you_mean(text, PRECISIONS)}")
+    return precision
+
+
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        parser=_parse_precision,
+        metavar=f"[{'|'.join(PRECISIONS)}]",
+        help="Type of the network's arithmetic.",
+        show_default="float32, or the export's",
+    ),
+]
+
+
 def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
     """Numbers with commas, spaces or × between them, as an option gives them."""
     try:
@@ -58,14 +78,14 @@ def override_size(size: Any, shorter_side: int) -> dict[str, int]:
     """
     An image processor's size with another shorter side.
 
-    A fixed size becomes a square, and a limit of the longer side stays in proportion, so that photos of usual shapes
-    do not come near it.
+    A fixed size becomes a square. The longer side's limit grows in proportion, or the shorter side would shrink again.
     """
     lengths = {name: length for name, length in dict(size).items() if length}
     if "height" in lengths:
         return {"height": shorter_side, "width": shorter_side}
     if "shortest_edge" in lengths and "longest_edge" in lengths:
-        lengths["longest_edge"] = round(lengths["longest_edge"] * shorter_side / lengths["shortest_edge"])
+        in_proportion = round(lengths["longest_edge"] * shorter_side / lengths["shortest_edge"])
+        lengths["longest_edge"] = max(lengths["longest_edge"], in_proportion)
     return {**lengths, "shortest_edge": shorter_side}
 
 
@@ -73,6 +93,17 @@ def refuse_options(options: Mapping[str, Any], reason: str) -> None:
     """Refuse those options that are given, not None; the reason follows their names in the message."""
     if given := [f"--{name}" for name, value in options.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(given)}{reason}")
+
+
+def check_source(
+    data: str | None, dataset: str | None, label_ids: str, reduce_labels: bool | None, class_names: str | None
+) -> None:
+    """Refuse options about data that can be seen to be wrong before anything is loaded."""
+    from ..data.catalog import find_source
+
+    find_source(data, dataset, label_ids, reduce_labels)
+    if class_names is not None and not Path(class_names).is_file():
+        raise ValueError(f"There is no file of class names {class_names} (--class-names).")
 
 
 def check_output_folder(folder: Path) -> None:

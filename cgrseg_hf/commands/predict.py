@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from ..terminal import echo, one_line
 from .data_options import (
     DeviceOption,
     EngineOption,
+    PrecisionOption,
     announce,
     check_output_folder,
     override_size,
@@ -40,10 +41,7 @@ def predict(
     ] = SHIPPED,
     engine: EngineOption = "auto",
     device: DeviceOption = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Type of the network's arithmetic.", show_default="float32, or the export's"),
-    ] = None,
+    precision: PrecisionOption = None,
     size: Annotated[
         int | None,
         typer.Option(min=1, help="Shorter side in pixels that photos are resized to.", show_default="the model's"),

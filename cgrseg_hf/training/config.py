@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..precisions import full_name
 from ..suggestions import did_you_mean
 from ..yaml_files import read_yaml
 
@@ -102,7 +103,9 @@ class TrainingConfig:
     sync_batch_norm: bool = _option(True, "With several GPUs, share the statistics of batch normalisation.")
 
     # Computing
-    precision: Literal["no", "bf16", "fp16"] = _option("no", "Mixed precision.")
+    precision: Literal["float32", "bfloat16", "float16"] = _option(
+        "float32", "Type of the network's arithmetic, where mixed precision allows another."
+    )
     channels_last: bool = _option(False, "Keep images and weights with the channels as the innermost dimension.")
     compile: bool = _option(False, "Compile the model.")
     num_workers: int = _option(4, "Processes that read and augment images, for each training process.")
@@ -242,8 +245,8 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     kind = without_none(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        if value is False and "no" in arguments:  # YAML's reading of a bare no
-            value = "no"
+        if name == "precision":
+            value = full_name("no" if value is False else str(value))  # YAML's reading of a bare no
         if value in arguments:
             return value
         raise ValueError(f"{name} is {value!r}, but has to be one of {', '.join(map(repr, arguments))}.")
