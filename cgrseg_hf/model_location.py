@@ -18,6 +18,8 @@ from .terminal import one_line
 logger = logging.getLogger(__name__)
 
 SHIPPED = "shipped"
+# Those of configuration_cgrseg.py, which loads transformers.
+PRESET_NAMES = ("xs", "t", "b", "l")
 _CONFIG = "config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 

@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from ..inference.engine_names import EngineName
 from ..precisions import PRECISIONS, full_name
 from ..suggestions import did_you_mean
 from ..terminal import echo
@@ -24,9 +25,7 @@ ReduceLabelsOption = Annotated[
 ]
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the images, in tables.")]
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
-EngineOption = Annotated[
-    Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
-]
+EngineOption = Annotated[EngineName, typer.Option(help="What computes the network.")]
 DeviceOption = Annotated[
     str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
 ]
@@ -63,7 +62,8 @@ def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
     try:
         return [kind(part) for part in re.split(r"[\s,x×]+", text.strip())]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not made of numbers.", param_hint=option) from None
+        whole = "whole " if kind is int else ""
+        raise typer.BadParameter(f"{text!r} is not made of {whole}numbers.", param_hint=option) from None
 
 
 def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
@@ -72,6 +72,11 @@ def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
     if len(numbers) not in (1, 2):
         raise typer.BadParameter(f"{text!r} is neither one number nor two.", param_hint=option)
     return numbers[0], numbers[-1]
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of an option that takes several, with commas or spaces between them."""
+    return [part for part in re.split(r"[\s,]+", text) if part]
 
 
 def override_size(size: Any, shorter_side: int) -> dict[str, int]:

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
@@ -19,11 +18,10 @@ from transformers.utils import logging
 from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
 from ..optional import find_missing_packages
+from .engine_names import ENGINE_NAMES, EngineName
 
 logger = logging.get_logger(__name__)
 
-EngineName = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
-ENGINE_NAMES: tuple[str, ...] = ("auto", "torch", "compile", "onnxruntime", "openvino")
 # What each needs besides PyTorch.
 ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": (),

@@ -25,7 +25,8 @@ from ..model_location import locate_model
 from ..post_processing_cgrseg import image_size_of_input, label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..visualization import class_colors
-from .engines import Engine, EngineName, make_engine
+from .engine_names import EngineName
+from .engines import Engine, make_engine
 from .label_map_files import check_strips_suffix, label_type, write_strips
 from .picture_rows import PictureRows, open_rows, read_reduced
 from .pictures import (

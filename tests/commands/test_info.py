@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from cgrseg_hf.commands.main import app
-from cgrseg_hf.inference.engines import ENGINE_NAMES
+from cgrseg_hf.inference.engine_names import ENGINE_NAMES
 
 
 def test_what_is_installed():
