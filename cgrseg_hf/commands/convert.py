@@ -33,6 +33,9 @@ def convert(
 
     All numbers stay as they are. The classes' names come from the checkpoint, or from --dataset or --class-names.
     """
+    refuse_both = {"dataset": dataset, "class-names": class_names}
+    if dataset is not None and class_names is not None:
+        refuse_options(refuse_both, " both name the classes: give one of them.")
     if Path(source).is_file():
         target = output or Path("runs/convert") / Path(source).stem
         _check_free(target, overwrite, is_folder=True)

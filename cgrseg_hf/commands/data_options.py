@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,17 +39,18 @@ ClassNamesOption = Annotated[
 ]
 
 
-def _parse_precision(text: str) -> str:
+def parse_precision(text: str, known: Sequence[str] = PRECISIONS) -> str:
+    """The full name of a precision."""
     precision = full_name(text)
-    if precision not in PRECISIONS:
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(PRECISIONS)}.{did_you_mean(text, PRECISIONS)}")
+    if precision not in known:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.{did_you_mean(text, known)}")
     return precision
 
 
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        parser=_parse_precision,
+        parser=parse_precision,
         metavar=f"[{'|'.join(PRECISIONS)}]",
         help="Type of the network's arithmetic.",
         show_default="float32, or the export's",
