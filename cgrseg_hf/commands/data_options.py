@@ -14,6 +14,8 @@ from ..precisions import PRECISIONS, full_name
 from ..suggestions import did_you_mean
 from ..terminal import echo
 
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
 DatasetOption = Annotated[
     str | None,
     typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
@@ -26,8 +28,24 @@ ReduceLabelsOption = Annotated[
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the images, in tables.")]
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
 EngineOption = Annotated[EngineName, typer.Option(help="What computes the network.")]
+
+
+def _parse_device(text: str) -> str:
+    """What can name a device of PyTorch; whether it is there, PyTorch alone knows."""
+    kind, _, index = text.partition(":")
+    if kind not in _DEVICES or not (index.isdecimal() or text == kind):
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(_DEVICES)}, with a number such as cuda:1.")
+    return text
+
+
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
+    str | None,
+    typer.Option(
+        parser=_parse_device,
+        metavar="<device>",
+        help="Where, such as cpu or cuda:1.",
+        show_default="a GPU if there is one",
+    ),
 ]
 
 
@@ -108,6 +126,15 @@ def check_source(
     from ..data.catalog import find_source
 
     find_source(data, dataset, label_ids, reduce_labels)
+    check_names(dataset, class_names)
+
+
+def check_names(dataset: str | None, class_names: str | None) -> None:
+    """Refuse a known data set, and a file of class names, that are not there."""
+    from ..data.catalog import get_description
+
+    if dataset is not None:
+        get_description(dataset)
     if class_names is not None and not Path(class_names).is_file():
         raise ValueError(f"There is no file of class names {class_names} (--class-names).")
 

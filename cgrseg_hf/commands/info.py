@@ -11,6 +11,7 @@ import typer
 
 from ..pretrained import DEFAULT_MODEL
 from ..terminal import echo
+from .data_options import announce
 
 _DISTRIBUTION = "cgrseg-hf"
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
@@ -26,6 +27,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show what is installed, which devices and engines there are, and where the shipped model and exports lie."""
+    if not as_json:
+        announce("Trying the engines" if check else "Looking around")
     found = _find()
     failed = False
     if check:
