@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from cgrseg_hf.model_location import locate_model
+from cgrseg_hf.configuration_cgrseg import PRESETS
+from cgrseg_hf.model_location import PRESET_NAMES, locate_model
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 
@@ -23,6 +24,10 @@ def run(tmp_path, monkeypatch) -> Path:
 def test_folders_and_the_shipped_model(run):
     assert locate_model(run) == str(run)
     assert locate_model("shipped") == str(DEFAULT_MODEL)
+
+
+def test_the_names_of_the_presets():
+    assert set(PRESET_NAMES) == set(PRESETS)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ def run(*arguments: str, columns: int = 200) -> subprocess.CompletedProcess:
 
 def test_version_and_help():
     assert run("--version").stdout.strip() == __version__
-    shown = run("--help")
+    shown = run("--help", columns=80)
     assert shown.returncode == 0
+    assert "..." not in shown.stdout.partition("Commands:")[2]
     commands = "predict train evaluate check-data ablate benchmark export convert card push info demo"
     for command in commands.split():
         assert command in shown.stdout
