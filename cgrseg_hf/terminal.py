@@ -34,6 +34,15 @@ def one_line(name: object) -> str:
     return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says; of the wrappers in which a configuration's check puts it, what lies in them."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    while isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
 def echo(text: object, *, err: bool = False, nl: bool = True, color: str | None = None) -> None:
     """
     Print a text as `printable` shows it.

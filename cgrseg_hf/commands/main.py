@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..terminal import echo, guard_messages, printable
+from ..terminal import echo, guard_messages, printable, reason_of
 from .ablate import ablate
 from .benchmark import benchmark
 from .card import card
@@ -101,7 +101,9 @@ def main() -> None:
         echo("Aborted!", err=True)
         sys.exit(1)
     except Exception as error:
-        if "--debug" in sys.argv or not isinstance(error, _EXPECTED):
+        if "--debug" not in sys.argv and reason_of(error) != str(error):
+            echo(f"Error: a setting of the model does not fit: {reason_of(error)}", err=True, color="red")
+        elif "--debug" in sys.argv or not isinstance(error, _EXPECTED):
             echo(traceback.format_exc(), err=True, nl=False)
         elif isinstance(error, pickle.UnpicklingError):
             echo(f"Error: {_PICKLE}", err=True, color="red")

@@ -109,6 +109,15 @@ def test_what_is_not_there_is_said_in_a_line(saved, tmp_path, monkeypatch, capsy
     assert "nowhere does not exist" in err.splitlines()[-1]
 
 
+def test_a_configuration_that_does_not_fit(saved, folder, tmp_path, monkeypatch, capsys):
+    config = json.loads((Path(saved) / "config.json").read_text()) | {"decoder_hidden_size": "big"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "preprocessor_config.json").write_text((Path(saved) / "preprocessor_config.json").read_text())
+    code, _, err = run(monkeypatch, capsys, tmp_path, "--data", folder)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("Error: a setting of the model does not fit: Field 'decoder_hidden_size'")
+
+
 def test_other_names_are_warned_of():
     names = {0: "a", 1: "b"}
     assert command._compare_names(names, names) == []
