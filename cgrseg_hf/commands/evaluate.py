@@ -97,8 +97,8 @@ def evaluate(
         step = parse_pair(stride, int, "--stride")
     if output is not None:
         check_output_folder(output)
-    check_source(data, dataset, label_ids, reduce_labels, class_names)
     location = locate_model(model)
+    check_source(data, dataset, label_ids, reduce_labels, class_names)
     if is_export(location):
         refuse_options({"precision": precision}, f": {model} was exported in a precision of its own; leave it out.")
     if not as_json:
