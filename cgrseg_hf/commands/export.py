@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg export`."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
     from ..export import ExportReport
 
 
+def _parse_precision(text: str) -> str:
+    return parse_precision(text, PRECISIONS)
+
+
 def export(
     model: Annotated[str, typer.Argument(help="Folder of the model, a Hugging Face Hub id, or shipped.")] = SHIPPED,
     output: Annotated[
@@ -28,7 +31,7 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            parser=partial(parse_precision, known=PRECISIONS),
+            parser=_parse_precision,
             metavar=f"[{'|'.join(PRECISIONS)}]",
             help="Type of the network's arithmetic; int8 needs --calibration.",
         ),

@@ -111,8 +111,10 @@ def predict(
         refuse_options({"size": size}, " cannot be used with --tile, which runs at the photos' own size: see --scale.")
     folder = Path(output)
     check_output_folder(folder)
-    jobs, failures = _plan([Path(photo) for photo in photos], folder)
+    jobs, missing = _plan(list(dict.fromkeys(map(Path, photos))), folder)
     model = locate_model(model)
+    for error in missing:
+        echo(error, err=True, color="red")
     if not as_json:
         announce("Loading the model")
 
@@ -138,6 +140,7 @@ def predict(
     segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
+    failures: list[Exception] = []
     options: dict[str, Any] = {"batch_size": batch_size}
     if tile is None:
         paths = iter([job.photo for job in jobs])
@@ -157,12 +160,16 @@ def predict(
             bar.update()
     written += _segment_videos(segmenter, videos, options, failures)
     what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
-    result = f"{len(written)} of {len(written) + len(failures)} {what} are segmented"
+    result = f"{len(written)} of {len(written) + len(failures) + len(missing)} {what} are segmented"
     if written:
         result += f". The overlays, classes and areas are in {output}"
     if as_json:
-        result = json.dumps({"results": written, "errors": list(map(str, failures))}, ensure_ascii=False, indent=1)
+        result = json.dumps(
+            {"results": written, "errors": list(map(str, missing + failures))}, ensure_ascii=False, indent=1
+        )
     _report(failures, result)
+    if missing:
+        raise typer.Exit(1)
 
 
 def _plan(photos: list[Path], folder: Path) -> "tuple[list[Job], list[Exception]]":
@@ -175,11 +182,11 @@ def _plan(photos: list[Path], folder: Path) -> "tuple[list[Job], list[Exception]
         raise typer.BadParameter(str(error)) from error
     # By the paths as they were given: links that lead nowhere in a folder are found when they are opened.
     missing = [photo for photo in photos if not os.path.lexists(photo)]
-    failures: list[Exception] = [ValueError(_describe_missing(photo)) for photo in missing]
+    errors: list[Exception] = [ValueError(_describe_missing(photo)) for photo in missing]
     jobs = [job for job in jobs if job.photo not in missing]
     if not jobs:
-        raise ValueError("\n".join(map(str, failures)))
-    return jobs, failures
+        raise ValueError("\n".join(map(str, errors)))
+    return jobs, errors
 
 
 def _describe_missing(photo: Path) -> str:
