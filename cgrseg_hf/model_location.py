@@ -92,27 +92,48 @@ def _find_similar_folder(path: Path) -> Path | None:
 
 
 def _find_on_hub(repo_id: str, hint: str) -> str:
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        HfApi().model_info(repo_id, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        reason = ask_hub(repo_id)
     except RepositoryNotFoundError:
         raise ValueError(
             f"There is neither a folder {repo_id} nor, for whom you are logged in as, a model of that id on the "
             f"Hugging Face Hub ({constants.ENDPOINT}).{hint}"
         ) from None
+    if reason is None:
+        return repo_id
+    kept = try_to_load_from_cache(repo_id, _CONFIG)
+    if isinstance(kept, str):
+        logger.warning("The Hugging Face Hub does not answer: %s is the copy that was fetched before.", repo_id)
+        return str(Path(kept).parent)
+    raise ValueError(
+        f"There is no folder {repo_id}, and the Hugging Face Hub ({constants.ENDPOINT}) could not be reached for a "
+        f"model of that id: {reason}.{hint} Check the connection, name another Hub by the environment variable "
+        "HF_ENDPOINT, or give a folder; a model that was fetched before needs no connection."
+    )
+
+
+def ask_hub(repo_id: str) -> str | None:
+    """
+    Ask the Hub for a repository, once and not for long: downloads alone try again and again.
+
+    Returns:
+        `str`, *optional*: why the Hub does not answer, without a full stop; None if it does, if not with what is asked.
+
+    Raises:
+        RepositoryNotFoundError: If it answers that there is none.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(repo_id, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except RepositoryNotFoundError:
+        raise
     except Exception as error:  # each of the clients that huggingface_hub has used has errors of its own
         if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
-            return repo_id  # it answers, if not to this question: whoever loads the model says what is wrong
-        kept = try_to_load_from_cache(repo_id, _CONFIG)
-        if isinstance(kept, str):
-            logger.warning("The Hugging Face Hub does not answer: %s is the copy that was fetched before.", repo_id)
-            return str(Path(kept).parent)
-        reason = "HF_HUB_OFFLINE forbids it" if constants.HF_HUB_OFFLINE else one_line(error).rstrip(".")
-        raise ValueError(
-            f"There is no folder {repo_id}, and the Hugging Face Hub ({constants.ENDPOINT}) could not be reached for a "
-            f"model of that id: {reason}.{hint} Check the connection, name another Hub by the environment variable "
-            "HF_ENDPOINT, or give a folder; a model that was fetched before needs no connection."
-        ) from error
-    return repo_id
+            return None  # whoever fetches the model says what is wrong
+        return "HF_HUB_OFFLINE forbids it" if constants.HF_HUB_OFFLINE else one_line(error).rstrip(".")
+    return None
