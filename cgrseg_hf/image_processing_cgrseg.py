@@ -189,7 +189,7 @@ class CGRSegImageProcessingMixin:
         **kwargs,
     ):
         """One picture in the backend's own type, (channels, height, width)."""
-        name = printable(getattr(image, "filename", "")) or "A picture"
+        name = _one_line(getattr(image, "filename", "")) or "A picture"
         try:
             if isinstance(image, Image.Image):
                 image = pil_to_array(image, do_convert_rgb)
@@ -438,7 +438,7 @@ def open_image(path: str | os.PathLike) -> Image.Image:
     except Exception as error:  # each of Pillow's formats has errors of its own for broken files
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{printable(path)} cannot be read as a picture: {why_unreadable(error)}") from error
+        raise ValueError(f"{_one_line(path)} cannot be read as a picture: {why_unreadable(error)}") from error
 
 
 def check_is_file(path: str | os.PathLike) -> None:
@@ -461,13 +461,13 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is no {FORMATS_IN_WORDS} file, or a broken one: convert it to PNG, or replace it."
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"{printable(error)} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it, or make it smaller."
+        return f"{_one_line(error)} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it, or make it smaller."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror[0].lower()}{error.strerror[1:]}: check its path and the rights to it."
-    return f"it is damaged ({printable(error) or type(error).__name__}): replace it."
+    return f"it is damaged ({_one_line(error) or type(error).__name__}): replace it."
 
 
-def printable(name: Any) -> str:
+def _one_line(name: Any) -> str:
     """What a name or message is in one line of a terminal, where it may hold line breaks and control characters."""
     text = str(name)
     return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

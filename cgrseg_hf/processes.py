@@ -11,8 +11,9 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin
 
 from .terminal import printable
 
-# What a network computes in under each name of mixed precision.
-AUTOCAST_TYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What autocast is told for each precision, and what Accelerate calls it.
+AUTOCAST_TYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MIXED_PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 _KNOWN_TYPES = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU, DistributedType.MULTI_XPU)
 

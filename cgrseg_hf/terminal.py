@@ -24,6 +24,25 @@ def printable(text: object) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
 
 
+def one_line(name: object) -> str:
+    """
+    What a name or message is in one line, where it may hold line breaks and control characters.
+
+    `image_processing_cgrseg.py` has the same for itself, since it travels to the Hub alone.
+    """
+    text = str(name)
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says; of the wrappers in which a configuration's check puts it, what lies in them."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    while isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
 def echo(text: object, *, err: bool = False, nl: bool = True, color: str | None = None) -> None:
     """
     Print a text as `printable` shows it.

@@ -13,9 +13,6 @@ from ..inference import Engine, Segmenter, make_engine
 from .plain import PlainExport, PlainTorch
 from .sources import Source
 
-FORMS = ("inference", "plain")
-PRECISIONS = ("float32", "bfloat16", "float16")
-
 
 @dataclass
 class Contender:

@@ -16,7 +16,8 @@ from .counting import PAPER_FIGURES, ModelCount
 from .memory import describe_allocator
 from .picture import draw_latency
 from .rounds import WARM_UP_ROUNDS
-from .run import STAGES, BenchmarkResult, Measurement
+from .run import BenchmarkResult, Measurement
+from .settings import STAGES
 from .sources import Source
 
 _PACKAGES = ("torch", "transformers", "numpy", "pillow", "torchvision", "onnx", "onnxruntime", "openvino")

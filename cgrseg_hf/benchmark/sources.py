@@ -20,16 +20,23 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..export.settings import is_export
 from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..model_location import SHIPPED, locate_model
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
-from ..pretrained import DEFAULT_MODEL
 from .plain import PlainOnnxFiles
+from .settings import CONFIGURATION_NAMES, SEGFORMER_NAMES
 
 # Sizes of SegFormer (arXiv 2105.15203): depths, hidden sizes, and the decoder's hidden size.
-_SEGFORMERS = {
-    "segformer-b0": ((2, 2, 2, 2), (32, 64, 160, 256), 256),
-    "segformer-b1": ((2, 2, 2, 2), (64, 128, 320, 512), 256),
-    "segformer-b2": ((3, 4, 6, 3), (64, 128, 320, 512), 768),
-}
+_SEGFORMERS = dict(
+    zip(
+        SEGFORMER_NAMES,
+        (
+            ((2, 2, 2, 2), (32, 64, 160, 256), 256),
+            ((2, 2, 2, 2), (64, 128, 320, 512), 256),
+            ((3, 4, 6, 3), (64, 128, 320, 512), 768),
+        ),
+        strict=True,
+    )
+)
 _NUM_LABELS = 150
 
 
@@ -93,13 +100,14 @@ def load_source(name: str, num_labels: int | None = None) -> Source:
         model = SegformerForSemanticSegmentation(_segformer_config(name, num_labels))
         title = name.replace("segformer-b", "SegFormer-B")
         return Source(title, SegformerImageProcessor(), model.eval(), configuration=name)
-    folder = DEFAULT_MODEL if name == "shipped" else Path(name)
-    location = folder if folder.is_dir() else name
+    location = locate_model(name, CONFIGURATION_NAMES)
+    folder = Path(location)
     image_processor = AutoImageProcessor.from_pretrained(location)
     if is_export(folder):
         return Source(folder.resolve().name, image_processor, export=folder)
     model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
-    return Source(folder.resolve().name if folder.is_dir() else name, image_processor, model.eval())
+    title = folder.resolve().name if name == SHIPPED or Path(name).expanduser().is_dir() else name
+    return Source(title, image_processor, model.eval())
 
 
 def _segformer_config(name: str, num_labels: int) -> SegformerConfig:

@@ -2,13 +2,23 @@
 """`cgrseg benchmark`."""
 
 import json
-import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..model_location import locate_model
+from ..precisions import full_name
 from ..terminal import echo
+from .data_options import (
+    DeviceOption,
+    announce,
+    check_output_folder,
+    parse_numbers,
+    parse_pair,
+    split_list,
+)
 
 _SEVERAL = " Several with spaces or commas between."
 
@@ -54,10 +64,7 @@ def benchmark(
         Path | None, typer.Option(help="Photo, or folder of photos, for all stages but the network.", exists=True)
     ] = None,
     rounds: Annotated[int, typer.Option(min=0, help="How often each is measured; 0 to count only.")] = 15,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Where PyTorch runs, such as cpu or cuda:1.", show_default="a GPU if there is one"),
-    ] = None,
+    device: DeviceOption = None,
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory", help="Let freed memory stay with the process, as predict does.")
     ] = False,
@@ -70,28 +77,37 @@ def benchmark(
     All are measured in turns in one process. benchmark.json has every time and what it depends on, latency.png the
     picture.
     """
-    size_list = [_parse_size(text) for text in _split(sizes)]
-    batch_size_list, thread_list = (
-        _parse_numbers(text, option) for text, option in ((batch_sizes, "--batch-sizes"), (threads or "", "--threads"))
-    )
-
-    import torch
-
-    from ..benchmark import BenchmarkSettings, format_report, make_report, run_benchmark, write_report
+    from ..benchmark.settings import CONFIGURATION_NAMES, BenchmarkSettings
 
     settings = BenchmarkSettings(
         models=[model, *(against or [])],
-        engines=_split(engines),
-        forms=_split(forms),
-        precisions=_split(precisions),
-        stages=_split(stages),
-        sizes=size_list,
-        batch_sizes=batch_size_list,
-        threads=thread_list or [torch.get_num_threads()],
+        engines=split_list(engines),
+        forms=split_list(forms),
+        precisions=list(map(full_name, split_list(precisions))),
+        stages=split_list(stages),
+        sizes=[parse_pair(size, int, "--sizes") for size in split_list(sizes)],
+        batch_sizes=parse_numbers(batch_sizes, int, "--batch-sizes"),
+        threads=[1] if threads is None else parse_numbers(threads, int, "--threads"),
         photos=photos,
         rounds=rounds,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         keep_freed_memory=keep_freed_memory,
+    )
+    check_output_folder(output)
+    for name in settings.models:
+        if name not in CONFIGURATION_NAMES:
+            locate_model(name, CONFIGURATION_NAMES)
+    if not as_json:
+        announce("Loading the models")
+
+    import torch
+
+    from ..benchmark import format_report, make_report, run_benchmark, write_report
+
+    # What PyTorch alone knows.
+    settings = replace(
+        settings,
+        threads=settings.threads if threads else [torch.get_num_threads()],
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
     )
     result = run_benchmark(settings, progress=True)
     files = write_report(result, output)
@@ -99,21 +115,3 @@ def benchmark(
     echo(f"The report is in {' and '.join(map(str, files))}", err=as_json)
     if result.measurements and len(files) == 1:
         echo('For a picture, install matplotlib: pip install "cgrseg_hf[benchmark]"', err=True)
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in re.split(r"[\s,]+", text) if part]
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is neither 512 nor 512x1024.", param_hint="--sizes")
-    return int(found[1]), int(found[2] or found[1])
-
-
-def _parse_numbers(text: str, option: str) -> list[int]:
-    try:
-        return [int(part) for part in _split(text)]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not made of whole numbers.", param_hint=option) from None

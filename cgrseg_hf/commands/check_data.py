@@ -14,6 +14,8 @@ from .data_options import (
     ImageColumnOption,
     LabelIdsOption,
     ReduceLabelsOption,
+    announce,
+    check_source,
 )
 
 
@@ -37,6 +39,13 @@ def check_data(
 
     Exits with 1 if anything is found that training would stumble over or learn wrongly.
     """
+    try:
+        check_source(data, dataset, label_ids, reduce_labels, class_names)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not as_json:
+        announce("Looking for the data")
+
     from ..data import SplitNotFoundError, load_data, read_class_names
     from ..data import check_data as check_split
 

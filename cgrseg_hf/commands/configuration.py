@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..model_location import PRESET_NAMES, locate_model
 from ..training.config import TrainingConfig, field_types, load_recipe, recipe_names, without_none
-from .data_options import parse_pair
+from .data_options import announce, check_source, parse_pair
 
 # After \b, help has one line for each of the text's, so that no name is broken at a hyphen.
 _RECIPE_HELP = "Recipe to start from, or a YAML file. Without one, the defaults below hold. The recipes are:\n\n\b\n{}"
@@ -38,7 +39,11 @@ def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
             config = _load_stored(values.get("output", TrainingConfig.output))
         else:
             config = TrainingConfig() if recipe is None else load_recipe(recipe)
-        return command(config.replace(**values), **options)
+        config = config.replace(**values)
+        if not options.get("resume"):  # whose folder says more, if there is nothing to go on with
+            _check(config)
+        announce("Loading what training needs")
+        return command(config, **options)
 
     own = list(inspect.signature(command).parameters.values())[1:]
     recipe = Annotated[str | None, typer.Option(help=_RECIPE_HELP.format("\n".join(recipe_names())))]
@@ -47,6 +52,13 @@ def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__signature__ = inspect.Signature(parameters)
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _check(config: TrainingConfig) -> None:
+    """Refuse data and a model that are not there, before anything is loaded."""
+    check_source(config.data, config.dataset, config.label_ids, config.reduce_labels, config.class_names)
+    if config.model not in PRESET_NAMES:
+        locate_model(config.model, PRESET_NAMES)
 
 
 def _load_stored(output: str) -> TrainingConfig:

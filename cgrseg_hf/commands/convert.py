@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ..model_location import locate_model
 from ..terminal import echo
-from .data_options import ClassNamesOption, DatasetOption, refuse_options
+from .data_options import ClassNamesOption, DatasetOption, announce, check_names, refuse_options
 
 _CHECKPOINT_SUFFIX = ".pth"
 
@@ -33,12 +34,16 @@ def convert(
 
     All numbers stay as they are. The classes' names come from the checkpoint, or from --dataset or --class-names.
     """
+    if dataset is not None and class_names is not None:
+        raise typer.BadParameter("--dataset and --class-names both name the classes: give one of them.")
     if Path(source).is_file():
         target = output or Path("runs/convert") / Path(source).stem
         _check_free(target, overwrite, is_folder=True)
+        check_names(dataset, class_names)
+        announce("Reading the checkpoint")
         _from_checkpoint(source, target, dataset, class_names, ema)
         return
-    if Path(source).suffix in (_CHECKPOINT_SUFFIX, ".pt", ".bin"):
+    if Path(source).suffix in (_CHECKPOINT_SUFFIX, ".pt", ".bin", ".safetensors"):
         raise typer.BadParameter(f"There is no checkpoint {source}.")
     of_checkpoints = {"dataset": dataset or None, "class-names": class_names or None, "ema": ema or None}
     refuse_options(of_checkpoints, f": these are for checkpoint files, and {source} is a model.")
@@ -46,7 +51,9 @@ def convert(
     if target.suffix != _CHECKPOINT_SUFFIX:
         raise typer.BadParameter(f"--output {target}: the checkpoint's name must end with {_CHECKPOINT_SUFFIX}.")
     _check_free(target, overwrite, is_folder=False)
-    _to_checkpoint(source, target)
+    location = locate_model(source)
+    announce("Loading the model")
+    _to_checkpoint(location, target)
 
 
 def _check_free(target: Path, overwrite: bool, is_folder: bool) -> None:

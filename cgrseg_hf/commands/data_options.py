@@ -1,11 +1,20 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Options about data, photos and engines that several commands have."""
 
+import os
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from ..inference.engine_names import EngineName
+from ..precisions import PRECISIONS, full_name
+from ..suggestions import did_you_mean
+from ..terminal import echo
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 DatasetOption = Annotated[
     str | None,
@@ -18,11 +27,25 @@ ReduceLabelsOption = Annotated[
 ]
 ImageColumnOption = Annotated[str | None, typer.Option(help="Column of the images, in tables.")]
 AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the annotations, in tables.")]
-EngineOption = Annotated[
-    Literal["auto", "torch", "compile", "onnxruntime", "openvino"], typer.Option(help="What computes the network.")
-]
+EngineOption = Annotated[EngineName, typer.Option(help="What computes the network.")]
+
+
+def _parse_device(text: str) -> str:
+    """What can name a device of PyTorch; whether it is there, PyTorch alone knows."""
+    kind, _, index = text.partition(":")
+    if kind not in _DEVICES or not (index.isdecimal() or text == kind):
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(_DEVICES)}, with a number such as cuda:1.")
+    return text
+
+
 DeviceOption = Annotated[
-    str | None, typer.Option(help="Where, such as cpu or cuda:1.", show_default="a GPU if there is one")
+    str | None,
+    typer.Option(
+        parser=_parse_device,
+        metavar="<device>",
+        help="Where, such as cpu or cuda:1.",
+        show_default="a GPU if there is one",
+    ),
 ]
 
 
@@ -34,12 +57,32 @@ ClassNamesOption = Annotated[
 ]
 
 
+def parse_precision(text: str, known: Sequence[str] = PRECISIONS) -> str:
+    """The full name of a precision."""
+    precision = full_name(text)
+    if precision not in known:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.{did_you_mean(text, known)}")
+    return precision
+
+
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        parser=parse_precision,
+        metavar=f"[{'|'.join(PRECISIONS)}]",
+        help="Type of the network's arithmetic.",
+        show_default="float32, or the export's",
+    ),
+]
+
+
 def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
     """Numbers with commas, spaces or × between them, as an option gives them."""
     try:
         return [kind(part) for part in re.split(r"[\s,x×]+", text.strip())]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not made of numbers.", param_hint=option) from None
+        whole = "whole " if kind is int else ""
+        raise typer.BadParameter(f"{text!r} is not made of {whole}numbers.", param_hint=option) from None
 
 
 def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
@@ -50,11 +93,23 @@ def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
     return numbers[0], numbers[-1]
 
 
+def split_list(text: str) -> list[str]:
+    """The parts of an option that takes several, with commas or spaces between them."""
+    return [part for part in re.split(r"[\s,]+", text) if part]
+
+
 def override_size(size: Any, shorter_side: int) -> dict[str, int]:
-    """An image processor's size with another shorter side; a fixed size becomes a square."""
+    """
+    An image processor's size with another shorter side.
+
+    A fixed size becomes a square. The longer side's limit grows in proportion, or the shorter side would shrink again.
+    """
     lengths = {name: length for name, length in dict(size).items() if length}
     if "height" in lengths:
         return {"height": shorter_side, "width": shorter_side}
+    if "shortest_edge" in lengths and "longest_edge" in lengths:
+        in_proportion = round(lengths["longest_edge"] * shorter_side / lengths["shortest_edge"])
+        lengths["longest_edge"] = max(lengths["longest_edge"], in_proportion)
     return {**lengths, "shortest_edge": shorter_side}
 
 
@@ -62,3 +117,35 @@ def refuse_options(options: Mapping[str, Any], reason: str) -> None:
     """Refuse those options that are given, not None; the reason follows their names in the message."""
     if given := [f"--{name}" for name, value in options.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(given)}{reason}")
+
+
+def check_source(
+    data: str | None, dataset: str | None, label_ids: str, reduce_labels: bool | None, class_names: str | None
+) -> None:
+    """Refuse options about data that can be seen to be wrong before anything is loaded."""
+    from ..data.catalog import find_source
+
+    find_source(data, dataset, label_ids, reduce_labels)
+    check_names(dataset, class_names)
+
+
+def check_names(dataset: str | None, class_names: str | None) -> None:
+    """Refuse a known data set, and a file of class names, that are not there."""
+    from ..data.catalog import get_description
+
+    if dataset is not None:
+        get_description(dataset)
+    if class_names is not None and not Path(class_names).is_file():
+        raise ValueError(f"There is no file of class names {class_names} (--class-names).")
+
+
+def check_output_folder(folder: Path) -> None:
+    """Refuse a file where a folder is to be made."""
+    if folder.exists() and not folder.is_dir():
+        raise typer.BadParameter(f"--output {folder} is a file: name a folder.")
+
+
+def announce(step: str) -> None:
+    """Say what takes long now, once for all processes of a group; before imports that take seconds themselves."""
+    if os.environ.get("RANK", "0") == "0":
+        echo(f"{step} ...", err=True)

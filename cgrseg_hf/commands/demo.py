@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from ..pretrained import DEFAULT_MODEL
+from ..model_location import SHIPPED, locate_model
 from ..terminal import echo
-from .data_options import DeviceOption, EngineOption
+from .data_options import DeviceOption, EngineOption, announce
 
 
 def demo(
@@ -44,6 +44,9 @@ def demo(
 
     It listens to this computer only, unless --host says otherwise, and works without a connection.
     """
+    locations = [locate_model(name) for name in model or [SHIPPED]]
+    announce("Loading the page and the models")
+
     from ..demo.server import import_gradio, listen, serve
 
     import_gradio()  # what is missing or taken is said before time is spent on models
@@ -52,5 +55,5 @@ def demo(
         from ..demo.models import ModelShelf
 
         limits = Limits(max_pixels, time_limit, concurrency)
-        shelf = ModelShelf(model or [str(DEFAULT_MODEL)], engine, device, allow_any_model, limits)
+        shelf = ModelShelf(locations, engine, device, allow_any_model, limits)
         serve(listener, shelf, limits, queue_size, echo)

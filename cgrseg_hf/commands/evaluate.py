@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..pretrained import DEFAULT_MODEL
+from ..export.settings import is_export
+from ..model_location import SHIPPED, locate_model
 from ..terminal import echo
 from .data_options import (
     AnnotationColumnOption,
@@ -15,20 +16,22 @@ from .data_options import (
     DatasetOption,
     ImageColumnOption,
     LabelIdsOption,
+    PrecisionOption,
     ReduceLabelsOption,
+    announce,
+    check_output_folder,
+    check_source,
     override_size,
     parse_numbers,
     parse_pair,
+    refuse_options,
 )
 
 
 def evaluate(
     model: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of the model or of an export of it, or its id on the Hugging Face Hub.", show_default="shipped"
-        ),
-    ] = str(DEFAULT_MODEL),
+        str, typer.Argument(help="Folder of the model or of an export, a Hugging Face Hub id, or shipped.")
+    ] = SHIPPED,
     data: Annotated[
         str | None, typer.Option(help="Folder or Hub id of the data set.", show_default="the known data set's Hub id")
     ] = None,
@@ -54,9 +57,16 @@ def evaluate(
         bool, typer.Option("--slide", help="Run windows over the image, not the image as a whole.")
     ] = False,
     crop_size: Annotated[
-        str, typer.Option(help="Size of a window in pixels: one number, or height and width.")
-    ] = "512",
-    stride: Annotated[str, typer.Option(help="Step of the windows in pixels: one number, or down and across.")] = "341",
+        str | None,
+        typer.Option(help="Size of a window in pixels: one number, or height and width.", show_default="512"),
+    ] = None,
+    stride: Annotated[
+        str | None,
+        typer.Option(
+            help="Step of the windows in pixels: one number, or down and across.",
+            show_default="two thirds of --crop-size",
+        ),
+    ] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Shorter side in pixels that images are resized to, as the model has it.")
     ] = None,
@@ -66,9 +76,7 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Folder of the report.", show_default="runs/evaluate/<model>")
     ] = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")] = 2,
-    precision: Annotated[
-        Literal["no", "bf16", "fp16"], typer.Option(help="Type of the network's arithmetic; no is float32.")
-    ] = "no",
+    precision: PrecisionOption = None,
     check_with: Annotated[
         str | None,
         typer.Option(help="Compare with evaluate's own metric on the same maps: mean_iou, or the folder of a copy."),
@@ -80,39 +88,42 @@ def evaluate(
 
     On several GPUs: accelerate launch -m cgrseg_hf evaluate with the same arguments.
     """
+    if not slide:
+        refuse_options({"crop-size": crop_size, "stride": stride}, ": windows come with --slide.")
+    scale_list = parse_numbers(scales, float, "--scales")
+    crop = parse_pair(crop_size or "512", int, "--crop-size")
+    step = tuple(max(2 * length // 3, 1) for length in crop)
+    if stride is not None:
+        step = parse_pair(stride, int, "--stride")
+    if output is not None:
+        check_output_folder(output)
+    location = locate_model(model)
+    check_source(data, dataset, label_ids, reduce_labels, class_names)
+    if is_export(location):
+        refuse_options({"precision": precision}, f": {model} was exported in a precision of its own; leave it out.")
+    if not as_json:
+        announce("Loading the model and the data")
+
     from ..evaluation import EvaluationProtocol
 
     try:
-        how = EvaluationProtocol(
-            scales=tuple(parse_numbers(scales, float, "--scales")),
-            flip=flip,
-            slide=slide,
-            crop_size=parse_pair(crop_size, int, "--crop-size"),
-            stride=parse_pair(stride, int, "--stride"),
-            reference=protocol == "reference",
-        )
+        how = EvaluationProtocol(tuple(scale_list), flip, slide, crop, step, reference=protocol == "reference")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
     import torch
-    from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
     from ..data import load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..export import ExportedModel
-    from ..export.settings import is_export
     from ..processes import AUTOCAST_TYPES, make_accelerator
 
     accelerator = make_accelerator()
-    image_processor = AutoImageProcessor.from_pretrained(model)
+    image_processor = AutoImageProcessor.from_pretrained(location)
     if size is not None:
         image_processor.size = override_size(image_processor.size, size)
-    if is_export(model):
-        if precision != "no":
-            raise typer.BadParameter(f"--precision: {model} was exported in a precision of its own; leave it out.")
-        network = ExportedModel.from_pretrained(model)
-    else:
-        network = AutoModelForSemanticSegmentation.from_pretrained(model, dtype=torch.float32).to(accelerator.device)
+    config = AutoConfig.from_pretrained(location)
     loaded = load_data(
         data,
         split,
@@ -123,8 +134,8 @@ def evaluate(
         label_ids=label_ids,
         reduce_labels=reduce_labels,
         id2label=None if class_names is None else read_class_names(class_names),
-        default_id2label=network.config.id2label,
-        ignore_index=getattr(network.config, "semantic_loss_ignore_index", 255),
+        default_id2label=config.id2label,
+        ignore_index=getattr(config, "semantic_loss_ignore_index", 255),
     )
     if accelerator.is_main_process:
         for line in (
@@ -132,9 +143,13 @@ def evaluate(
             *(f"Warning: {message}" for message in loaded.left_out),
             f"Ids: {loaded.label_mapping.describe()}",
             f"Protocol: {how.describe()}",
-            *_compare_names(network.config.id2label, loaded.id2label),
+            *_compare_names(config.id2label, loaded.id2label),
         ):
             echo(line, err=True)
+    if is_export(location):
+        network = ExportedModel.from_pretrained(location)
+    else:
+        network = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32).to(accelerator.device)
     result = evaluate_model(
         network,
         image_processor,
@@ -144,15 +159,16 @@ def evaluate(
         num_processes=accelerator.num_processes,
         reduce=lambda tensor: accelerator.reduce(tensor.to(accelerator.device), "sum"),
         limit=limit,
-        autocast=AUTOCAST_TYPES[precision],
+        autocast=AUTOCAST_TYPES[precision or "float32"],
         num_workers=num_workers,
         keep_worst=worst,
         progress=accelerator.is_main_process,
         check_with=check_with,
     )
     if accelerator.is_main_process:
+        name = _name(location if model == SHIPPED else model)
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
-        report = write_report(result, output or Path("runs/evaluate") / _name(model), model=model, extra=extra)
+        report = write_report(result, output or Path("runs/evaluate") / name, model=model, extra=extra)
         if as_json:
             echo(report.read_text(encoding="utf-8"), nl=False)
         else:

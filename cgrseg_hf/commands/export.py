@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..pretrained import DEFAULT_MODEL
+from ..export.checks import check_output, find_photos, locate_source
+from ..export.settings import DEFAULT_OPSET, PRECISIONS, ExportSettings
+from ..model_location import SHIPPED
 from ..terminal import echo
-from .data_options import parse_pair
+from .data_options import announce, parse_pair, parse_precision, refuse_options
 
 if TYPE_CHECKING:
     from ..export import ExportReport
 
 
+def _parse_precision(text: str) -> str:
+    return parse_precision(text, PRECISIONS)
+
+
 def export(
-    model: Annotated[
-        str, typer.Argument(help="Folder of the model, or its id on the Hugging Face Hub.", show_default="shipped")
-    ] = str(DEFAULT_MODEL),
+    model: Annotated[str, typer.Argument(help="Folder of the model, a Hugging Face Hub id, or shipped.")] = SHIPPED,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to make.", show_default="runs/export/FORMAT-PRECISION")
     ] = None,
@@ -25,8 +29,12 @@ def export(
         Literal["onnx", "openvino", "torch"], typer.Option(help="Kind of file; torch is a program of torch.export.")
     ] = "onnx",
     precision: Annotated[
-        Literal["float32", "float16", "bfloat16", "int8", "fp32", "fp16", "bf16"],
-        typer.Option(help="Type of the arithmetic; int8 needs --calibration."),
+        str,
+        typer.Option(
+            parser=_parse_precision,
+            metavar=f"[{'|'.join(PRECISIONS)}]",
+            help="Type of the network's arithmetic; int8 needs --calibration.",
+        ),
     ] = "float32",
     size: Annotated[
         str | None,
@@ -45,7 +53,9 @@ def export(
         Path | None,
         typer.Option(help="Folder of photos to quantise by, and to compare the file with the model on."),
     ] = None,
-    max_calibration: Annotated[int, typer.Option(min=1, help="Use so many of them, spread evenly.")] = 128,
+    max_calibration: Annotated[
+        int | None, typer.Option(min=1, help="Use so many of them, spread evenly.", show_default="128")
+    ] = None,
     opset: Annotated[
         int | None, typer.Option(help="Version of ONNX's operators, from 18 on.", show_default="20")
     ] = None,
@@ -56,22 +66,39 @@ def export(
 
     Nothing is kept if the file computes something else. export.json in the folder has the comparison.
     """
+    if format != "onnx":
+        refuse_options({"opset": opset}, f": its operators are those of ONNX, not of {format} files.")
+    if calibration is None:
+        refuse_options({"max-calibration": max_calibration}, " is about photos: name them with --calibration.")
+    settings = ExportSettings(
+        format,
+        precision,
+        include_preprocessing,
+        include_argmax,
+        None if size is None else parse_pair(size, int, "--size"),
+        opset or DEFAULT_OPSET,
+    )
+    output = output or Path("runs/export") / f"{format}-{precision}"
+    check_output(output, overwrite)
+    find_photos(calibration, max_calibration or 128, settings)
+    location = locate_source(model)
+    announce("Loading the model")
+
     from ..export import export_model
 
-    settings = {} if opset is None else {"opset": opset}
     report = export_model(
-        model,
-        output or Path("runs/export") / f"{format}-{precision}",
+        location,
+        output,
         format,
         precision,
         include_preprocessing=include_preprocessing,
         include_argmax=include_argmax,
-        size=None if size is None else parse_pair(size, int, "--size"),
+        size=settings.size,
         calibration=calibration,
-        max_calibration=max_calibration,
+        max_calibration=max_calibration or 128,
+        opset=settings.opset,
         overwrite=overwrite,
-        on_step=lambda text: echo(f"{text} ...", err=True),
-        **settings,
+        on_step=announce,
     )
     _describe(report)
 

@@ -11,6 +11,7 @@ import typer
 
 from ..pretrained import DEFAULT_MODEL
 from ..terminal import echo
+from .data_options import announce
 
 _DISTRIBUTION = "cgrseg-hf"
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
@@ -23,9 +24,22 @@ def info(
     check: Annotated[
         bool, typer.Option("--check", help="Run every engine that is installed; the first time takes a minute or two.")
     ] = False,
+    clear_exports: Annotated[
+        bool,
+        typer.Option(
+            "--clear-exports", help="Delete the exports that engines have kept; they are made anew when needed."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Show what is installed, which devices and engines there are, and where the shipped model and exports lie."""
+    if not as_json:
+        announce("Trying the engines" if check else "Looking around")
+    if clear_exports:
+        from ..inference.export_cache import clear_exports as clear
+
+        number, size = clear()
+        echo(f"Deleted {number} exports, {size / 1e6:.0f} MB.", err=as_json)
     found = _find()
     failed = False
     if check:
@@ -41,16 +55,14 @@ def info(
 def _find() -> dict[str, Any]:
     import torch
 
-    from ..export.settings import EXPORT_FILE
     from ..inference.engines import ENGINE_PACKAGES
-    from ..inference.export_cache import exports_folder
+    from ..inference.export_cache import exports_folder, measure_exports
     from ..optional import find_missing_packages
     from ..provenance import count_cores, find_git_commit, find_processor, find_versions
 
     extras = _find_extras()
     core = extras.pop(None)
-    exports = exports_folder()
-    files = [file for file in exports.rglob("*") if file.is_file()]
+    number, size = measure_exports()
     return {
         "versions": find_versions(*core),
         "commit": find_git_commit(),
@@ -60,9 +72,9 @@ def _find() -> dict[str, Any]:
         "extras": {extra: _find_missing(packages) for extra, packages in extras.items()},
         "shipped_model": str(DEFAULT_MODEL),
         "kept_exports": {
-            "folder": str(exports),
-            "number": len({file.parent for file in files if file.name == EXPORT_FILE}),
-            "bytes": sum(file.stat().st_size for file in files),
+            "folder": str(exports_folder()),
+            "number": number,
+            "bytes": size,
         },
     }
 
@@ -121,4 +133,7 @@ def _describe(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     kept = found["kept_exports"]
     yield f"Shipped model: {found['shipped_model']}"
-    yield f"Exports made for engines: {kept['number']}, {kept['bytes'] / 1e6:.0f} MB, in {kept['folder']}"
+    yield (
+        f"Exports made for engines: {kept['number']}, {kept['bytes'] / 1e6:.0f} MB, in {kept['folder']} "
+        "(--clear-exports deletes them)"
+    )

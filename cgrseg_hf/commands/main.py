@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..terminal import echo, guard_messages, printable
+from ..terminal import echo, guard_messages, printable, reason_of
 from .ablate import ablate
 from .benchmark import benchmark
 from .card import card
@@ -44,18 +44,22 @@ app = typer.Typer(
     rich_markup_mode=None,  # its tables cut names in narrow terminals
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(predict)
-app.command()(train)
-app.command()(evaluate)
-app.command(name="check-data")(check_data)
-app.command()(ablate)
-app.command()(benchmark)
-app.command()(export)
-app.command()(demo)
-app.command()(convert)
-app.command()(info)
-app.command()(card)
-app.command()(push)
+# In the list of all commands, each has a line of a terminal of 80 columns.
+for command, summary in {
+    predict: "Segment photos and videos: overlays, classes and areas.",
+    train: "Train a model on images with label maps.",
+    evaluate: "Score a model on a data set: mean IoU, and class by class.",
+    check_data: "Look through a data set for faults before training.",
+    ablate: "Train the paper's ablation of the decoder.",
+    benchmark: "Count parameters and operations, and time models.",
+    export: "Export a model to ONNX, OpenVINO or torch.export.",
+    demo: "Serve a web page that segments photos.",
+    convert: "Turn a checkpoint of the authors' code into a model, or back.",
+    info: "Show versions, devices, engines, and kept exports.",
+    card: "Write a model's card from its evaluation and your words.",
+    push: "Push a model to the Hugging Face Hub.",
+}.items():
+    app.command(name=command.__name__.replace("_", "-"), short_help=summary)(command)
 
 
 def _show_version(wanted: bool) -> None:
@@ -97,7 +101,9 @@ def main() -> None:
         echo("Aborted!", err=True)
         sys.exit(1)
     except Exception as error:
-        if "--debug" in sys.argv or not isinstance(error, _EXPECTED):
+        if "--debug" not in sys.argv and reason_of(error) != str(error):
+            echo(f"Error: a setting of the model does not fit: {reason_of(error)}", err=True, color="red")
+        elif "--debug" in sys.argv or not isinstance(error, _EXPECTED):
             echo(traceback.format_exc(), err=True, nl=False)
         elif isinstance(error, pickle.UnpicklingError):
             echo(f"Error: {_PICKLE}", err=True, color="red")

@@ -3,27 +3,29 @@
 
 import json
 import os
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pretrained import DEFAULT_MODEL
-from ..terminal import echo
-from .data_options import DeviceOption, EngineOption, override_size, refuse_options
+from ..model_location import SHIPPED, locate_model
+from ..suggestions import did_you_mean
+from ..terminal import echo, one_line
+from .data_options import (
+    DeviceOption,
+    EngineOption,
+    PrecisionOption,
+    announce,
+    check_output_folder,
+    override_size,
+    refuse_options,
+)
 
 if TYPE_CHECKING:
     from ..inference import Segmentation, Segmenter
-
-# Overlays are for looking at: of larger pictures every second, third, ... pixel is shown.
-_LARGEST_OVERLAY = 4096
-
-# Bytes of a file's name, at most, that its results' names begin with: file systems take 255.
-_LONGEST_NAME = 200
+    from ..inference.results import Job
 
 # With windows, label maps of these are written strip by strip as TIFF too; others are in memory as a whole anyway.
 _READ_IN_BANDS = (".tif", ".tiff", ".npy")
@@ -35,14 +37,11 @@ def predict(
         str, typer.Option("--output", "-o", help="Folder of the results; with --cluster it may be on a bucket.")
     ] = "runs/predict",
     model: Annotated[
-        str, typer.Option(help="Folder of a model or of an export, or a Hugging Face Hub id.", show_default="shipped")
-    ] = str(DEFAULT_MODEL),
+        str, typer.Option(help="Folder of a model or of an export, a Hugging Face Hub id, or shipped.")
+    ] = SHIPPED,
     engine: EngineOption = "auto",
     device: DeviceOption = None,
-    precision: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Type of the network's arithmetic.", show_default="float32, or the export's"),
-    ] = None,
+    precision: PrecisionOption = None,
     size: Annotated[
         int | None,
         typer.Option(min=1, help="Shorter side in pixels that photos are resized to.", show_default="the model's"),
@@ -88,6 +87,7 @@ def predict(
     the exit code is 1.
     """
     of_windows = {"overlap": overlap, "scale": None if scale == 1 else scale}
+    heat_maps = list(dict.fromkeys(heat_map or ()))
     if cluster is not None:
         if len(photos) != 1:
             raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
@@ -100,6 +100,7 @@ def predict(
             "json": as_json or None,
         }
         refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
+        model = model if "://" in model else locate_model(model)
         _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
         return
 
@@ -107,31 +108,38 @@ def predict(
         refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
     else:
         refuse_options({"heat-map": heat_map or None}, " cannot be used with --tile.")
+        refuse_options({"size": size}, " cannot be used with --tile, which runs at the photos' own size: see --scale.")
     folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise typer.BadParameter(f"--output {output} is a file: name a folder.")
+    check_output_folder(folder)
+    jobs, missing = _plan(list(dict.fromkeys(map(Path, photos))), folder)
+    model = locate_model(model)
+    for error in missing:
+        echo(error, err=True, color="red")
+    if not as_json:
+        announce("Loading the model")
 
     from tqdm.auto import tqdm
+    from transformers import AutoConfig
 
-    from ..inference import Segmenter, UnreadablePictureError, Video, keep_freed_memory
+    from ..inference import Segmenter, keep_freed_memory
     from ..inference.threads import map_ahead
     from ..inference.videos import import_av, is_video
     from ..visualization.heat_maps import find_class
-    from .video_results import segment_video
 
-    planned = _plan([Path(photo) for photo in photos], folder)
-    jobs = [job for job in planned if not is_video(job.photo)]
-    videos = [job for job in planned if is_video(job.photo)]
+    videos = [job for job in jobs if is_video(job.photo)]
+    jobs = [job for job in jobs if not is_video(job.photo)]
     if videos:
-        refuse_options({"heat-map": heat_map or None}, " is for photos, not for videos.")
         import_av()
+    if heat_maps:
+        id2label = AutoConfig.from_pretrained(model).id2label
+        for name in heat_maps:
+            find_class(name, id2label)
+        if videos:
+            echo("Heat maps are drawn of the photos alone, not of the videos.", err=True)
     keep_freed_memory()
     segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
-    heat_maps = list(dict.fromkeys(heat_map or ()))
-    for name in heat_maps:
-        find_class(name, segmenter.id2label)
     failures: list[Exception] = []
     options: dict[str, Any] = {"batch_size": batch_size}
     if tile is None:
@@ -146,21 +154,75 @@ def predict(
     written: list[dict[str, Any]] = []
     with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
         # The next photo is segmented while the files of the last one are written.
-        for result in map_ahead(lambda one: _write(one, targets[one.source], heat_maps), segmentations):
+        for result in map_ahead(partial(_write, targets, heat_maps), segmentations):
             kept = failures if isinstance(result, Exception) else written
             kept.append(result)
             bar.update()
-    for job in videos:
+    written += _segment_videos(segmenter, videos, options, failures)
+    what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
+    result = f"{len(written)} of {len(written) + len(failures) + len(missing)} {what} are segmented"
+    if written:
+        result += f". The overlays, classes and areas are in {output}"
+    if as_json:
+        result = json.dumps(
+            {"results": written, "errors": list(map(str, missing + failures))}, ensure_ascii=False, indent=1
+        )
+    _report(failures, result)
+    if missing:
+        raise typer.Exit(1)
+
+
+def _plan(photos: list[Path], folder: Path) -> "tuple[list[Job], list[Exception]]":
+    """Where results of what is there go, and errors for what is not; if nothing is, that ends the command."""
+    from ..inference.results import plan_jobs
+
+    try:
+        jobs = plan_jobs(photos, folder)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    # By the paths as they were given: links that lead nowhere in a folder are found when they are opened.
+    missing = [photo for photo in photos if not os.path.lexists(photo)]
+    errors: list[Exception] = [ValueError(_describe_missing(photo)) for photo in missing]
+    jobs = [job for job in jobs if job.photo not in missing]
+    if not jobs:
+        raise ValueError("\n".join(map(str, errors)))
+    return jobs, errors
+
+
+def _describe_missing(photo: Path) -> str:
+    can_look = photo.parent.is_dir() and os.access(photo.parent, os.R_OK)
+    names = [file.name for file in photo.parent.iterdir()] if can_look else []
+    return (
+        f"{one_line(photo)} cannot be read: there is no such file or folder, check its path."
+        f"{did_you_mean(photo.name, names)}"
+    )
+
+
+def _write(
+    targets: Mapping[Any, Path], heat_maps: Sequence[str], segmentation: "Segmentation"
+) -> dict[str, Any] | Exception:
+    """What was written of one photo, or an error if it cannot be read again."""
+    from ..inference import UnreadablePictureError
+    from ..inference.results import write_results
+
+    try:
+        return write_results(segmentation, targets[segmentation.source], heat_maps)
+    except UnreadablePictureError as error:
+        return error
+
+
+def _segment_videos(
+    segmenter: "Segmenter", jobs: "list[Job]", options: dict[str, Any], failures: list[Exception]
+) -> Iterator[dict[str, Any]]:
+    """What was written of each video."""
+    from ..inference import UnreadablePictureError, Video
+    from .video_results import segment_video
+
+    for job in jobs:
         try:
-            written.append(segment_video(segmenter, Video(job.photo), job.target, **options))
+            yield segment_video(segmenter, Video(job.photo), job.target, **options)
         except UnreadablePictureError as error:
             failures.append(error)
-    what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
-    done = f"{len(planned) - len(failures)} of {len(planned)} {what} are segmented"
-    result = f"{done}. The overlays, classes and areas are in {output}"
-    if as_json:
-        result = json.dumps({"results": written, "errors": list(map(str, failures))}, ensure_ascii=False, indent=1)
-    _report(failures, result)
 
 
 def _report(failures: Sequence[object], result: str) -> None:
@@ -193,77 +255,8 @@ def _predict_on_cluster(
     _report(list(result.errors.values()), f"{done}. The label maps and area shares are in {output}")
 
 
-@dataclass
-class _Job:
-    """A photo, and what its results' paths begin with."""
-
-    photo: Path
-    target: Path
-
-
-def _plan(photos: list[Path], output: Path) -> list[_Job]:
-    """Where each photo's results go: in the output folder, under its own name, each elsewhere."""
-    places: dict[Path, Path] = {}  # below the output folder, by photo
-    seen: set[Path] = set()
-    for given in photos:
-        for photo, place in _list_places(given, output):
-            if (real := _real_path(photo)) not in seen:
-                seen.add(real)
-                places[photo] = place
-    if not places:
-        raise typer.BadParameter(f"There are no photos but those in the output folder {output}.")
-    same_name = Counter(_comparable(place.with_suffix("")) for place in places.values())
-    jobs: list[_Job] = []
-    taken: set[str] = set()
-    for photo, place in places.items():
-        name = place.with_suffix("")
-        if same_name[_comparable(name)] > 1 or not name.name.strip("."):  # of "..jpg"
-            name = place
-        name = name.with_name(_shorten(name.name))
-        unique, count = name, 1
-        while _comparable(unique) in taken:
-            count += 1
-            unique = name.with_name(f"{name.name}-{count}")
-        taken.add(_comparable(unique))
-        jobs.append(_Job(photo, output / unique))
-    return jobs
-
-
-def _list_places(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Photos, and where they would lie in the output folder; results of an earlier run are no photos."""
-    from ..inference.pictures import list_pictures
-
-    if not given.is_dir():
-        yield given, Path(given.name)
-        return
-    try:
-        files = list_pictures(given)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    for file in files:
-        if not _real_path(file).is_relative_to(_real_path(output)):
-            yield file, given.resolve().name / file.relative_to(given)
-
-
-def _real_path(path: Path) -> Path:
-    """Where a path leads to; where its links go round in circles, which Path.resolve refuses, to one of them."""
-    return Path(os.path.realpath(path))
-
-
-def _shorten(name: str) -> str:
-    """A name, or as much of its beginning as the results' endings leave room for."""
-    while len(os.fsencode(name)) > _LONGEST_NAME:
-        name = name[:-1]
-    return name
-
-
-def _comparable(path: Path) -> str:
-    """The same for paths that are one file where upper and lower case are the same."""
-    return str(path).casefold()
-
-
 def _segment_in_windows(
-    segmenter: "Segmenter", jobs: list[_Job], windows: dict[str, Any], failures: list[Exception]
+    segmenter: "Segmenter", jobs: "list[Job]", windows: dict[str, Any], failures: list[Exception]
 ) -> "Iterator[Segmentation]":
     from ..inference import UnreadablePictureError
 
@@ -276,39 +269,3 @@ def _segment_in_windows(
             yield segmenter(job.photo, output=classes, progress=len(jobs) == 1, **windows)
         except UnreadablePictureError as error:
             failures.append(error)
-
-
-def _write(segmentation: "Segmentation", target: Path, heat_maps: Sequence[str]) -> dict[str, Any] | Exception:
-    """
-    Write one photo's results, with heat maps of the named classes.
-
-    Returns:
-        `dict[str, Any]`: what was written where, and the areas; or an error if the photo cannot be read again.
-    """
-    from ..inference import UnreadablePictureError
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    overlay = target.with_name(f"{target.name}_overlay.jpg")
-    try:
-        photo = segmentation.overlay(max_side=_LARGEST_OVERLAY)
-    except UnreadablePictureError as error:
-        return error
-    photo.save(overlay, quality=90)
-    areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
-    classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
-    files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
-    if heat_maps:
-        files["heat_maps"] = {name: str(_write_heat_map(segmentation, target, name)) for name in heat_maps}
-    return {"source": str(segmentation.source), "files": files, **segmentation.to_dict()}
-
-
-def _write_heat_map(segmentation: "Segmentation", target: Path, class_name: str) -> Path:
-    from ..visualization.heat_maps import find_class
-
-    # Whoever made the model chose the class's name, and no name may lead out of the folder.
-    part = re.sub(r"[^\w-]+", "-", class_name)
-    if part != class_name:
-        part = f"{part}-{find_class(class_name, segmentation.id2label)}"
-    file = target.with_name(f"{target.name}_heat-{part}.jpg")
-    segmentation.heat_map(class_name, max_side=_LARGEST_OVERLAY).save(file, quality=90)
-    return file

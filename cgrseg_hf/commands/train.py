@@ -1,6 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg train`."""
 
+import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,8 +39,27 @@ def train(
         return
     score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.2%})"
     echo(f"The model{score} is in {result.model}, the log in {result.output}.")
-    options = {"data": config.data, "dataset": config.dataset}
-    if config.label_ids != "auto":
-        options["label-ids"] = config.label_ids
-    given = "".join(f" --{name} {value}" for name, value in options.items() if value)
-    echo(f"Next: cgrseg evaluate {result.model}{given}")
+    echo(f"Next: {_evaluation_command(config, result.model)}")
+
+
+def _evaluation_command(config: TrainingConfig, model: Path) -> str:
+    """The command, for a shell, that evaluates the model on what it was trained on, or on the validation split."""
+    values = {
+        "data": config.data,
+        "dataset": config.dataset,
+        "split": config.validation_split or config.train_split,
+        "label_ids": config.label_ids,
+        "image_column": config.image_column,
+        "annotation_column": config.annotation_column,
+        "class_names": config.class_names,
+    }
+    defaults = TrainingConfig()
+    words = ["cgrseg", "evaluate", str(model)]
+    for name, value in values.items():
+        if value not in (None, getattr(defaults, "validation_split" if name == "split" else name)):
+            words += [f"--{name.replace('_', '-')}", value]
+    if config.reduce_labels is not None:
+        words.append("--reduce-labels" if config.reduce_labels else "--no-reduce-labels")
+    if config.streaming:
+        words.append("--streaming")
+    return shlex.join(words)

@@ -10,6 +10,21 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+# What files that are mistaken for checkpoints begin with, in lower case.
+_KINDS = {
+    b"version https://git-lfs": "a pointer of Git LFS, in whose place `git lfs pull` puts the file itself",
+    b"<!doctype": "a web page, perhaps that of the download",
+    b"<html": "a web page, perhaps that of the download",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89png": "a PNG picture",
+    b"\x89hdf": "an HDF5 file, as Keras writes them",
+    b"\x1f\x8b": "a gzip archive, to be unpacked first",
+    b"pk": "a zip archive that torch.save did not write, or a checkpoint that is cut off",
+    b"\x80": "a pickle",
+}
+_PICKLED = (_KINDS[b"pk"], _KINDS[b"\x80"])
+_BYTES_LOOKED_AT = 1024
+
 
 def read_checkpoint(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
     """
@@ -28,16 +43,34 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, or is no PyTorch file, and is not loaded, since "
-            "unpickling it could run code. If you trust it, load it with your own tools and pass on its state dict."
-        ) from None
     except Exception as error:  # a damaged file can fail in many ways, all of which mean this
-        raise ValueError(f"{path} could not be read as a checkpoint: {error}") from error
+        kind = _guess_kind(path)
+        if isinstance(error, pickle.UnpicklingError) and kind in _PICKLED:
+            raise ValueError(
+                f"{path} holds more than tensors and plain values, or is damaged, and is not loaded, since unpickling "
+                "it could run code. If you trust it, load it with your own tools and pass on its state dict."
+            ) from None
+        raise ValueError(
+            f"{path} could not be read as a checkpoint: it seems to be {kind}. Give a file that torch.save wrote "
+            "(.pth, .pt, .bin), or one of safetensors, whole and under its own ending."
+        ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict.")
     return dict(content)
+
+
+def _guess_kind(path: Path) -> str:
+    """What a file that is no checkpoint is by its first bytes, in words."""
+    with path.open("rb") as file:
+        begin = file.read(_BYTES_LOOKED_AT)
+    if not begin:
+        return "empty"
+    for magic, kind in _KINDS.items():
+        if begin.lstrip().lower().startswith(magic):
+            return kind
+    if begin[8:9] == b"{":
+        return "of safetensors, whose ending is .safetensors, or damaged"
+    return "text" if begin.isascii() else "damaged, or of a kind that is not known here"
 
 
 def find_state_dict(checkpoint: Mapping[str, Any], *keys: str) -> dict[str, torch.Tensor]:

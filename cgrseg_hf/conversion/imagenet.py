@@ -15,6 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
+from ..model_location import ask_hub
 from ..modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PositionBias
 from .files import find_state_dict, read_checkpoint
 from .names import OFFICIAL_BACKBONE, TIMM_BACKBONE, describe_misfit, rename, same_but_for_ones
@@ -147,10 +148,12 @@ def _locate(source: str | os.PathLike | Mapping[str, Any]) -> Path | Mapping[str
     repo_id = str(source)
     if match := _TIMM_NAME.fullmatch(repo_id):
         repo_id = f"timm/{match[1]}.snap_dist_in1k"
+    reason = None
     try:
-        return Path(hf_hub_download(repo_id, "model.safetensors"))
+        reason = ask_hub(repo_id)
+        return Path(hf_hub_download(repo_id, "model.safetensors", local_files_only=reason is not None))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = reason or str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
             f"{source!r} is no local file or folder, and model.safetensors of {repo_id!r} could not be had from the "
             f"Hub ({reason}). Give a local file with the weights, or train from random ones (--backbone-weights none)."

@@ -1,16 +1,18 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The data sets known by name: their classes, colours and the conventions by which their files hold ids."""
 
-import difflib
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..suggestions import did_you_mean
 from .label_mapping import LabelMapping
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _LABELS = Path(__file__).parent / "labels"
 _IGNORED = 255
 _CITYSCAPES_CLASSES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -53,8 +55,7 @@ def get_description(name: str) -> DatasetDescription:
         ValueError: If the name is none of `DATASET_NAMES`.
     """
     if name not in _LABEL_MAPPINGS:
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), DATASET_NAMES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name.lower().replace("_", "-"), DATASET_NAMES)
         raise ValueError(
             f"No data set is named {name!r}.{hint} Known are {', '.join(DATASET_NAMES)}; for data of your own give the "
             "names of its classes instead."
@@ -68,6 +69,50 @@ def get_description(name: str) -> DatasetDescription:
         hub_id=_HUB_IDS.get(name),
         is_ambiguous=name in _AMBIGUOUS,
     )
+
+
+def find_source(
+    source: str | Path | None, dataset: str | None = None, label_ids: str = "auto", reduce_labels: bool | None = None
+) -> tuple[DatasetDescription | None, str | Path]:
+    """
+    What [`load_data`] is to load, as far as it can be told before anything is opened or asked.
+
+    Returns:
+        `tuple[DatasetDescription | None, str | Path]`: the known data set, and a folder or what can be a Hub id.
+
+    Raises:
+        ValueError: If there is no such data set or folder, or arguments contradict each other.
+    """
+    description = None if dataset is None else get_description(dataset)
+    _check_label_ids(description, label_ids, reduce_labels)
+    if source is None:
+        source = None if description is None else description.hub_id
+    if source is None:
+        raise ValueError("No data: name a folder or the id of a data set on the Hugging Face Hub (--data).")
+    folder = Path(source).expanduser()
+    if not folder.is_dir() and (folder.exists() or not _HUB_ID.fullmatch(str(source))):
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"{source} {problem}: give a folder, or the id of a data set on the Hugging Face Hub.")
+    return description, source
+
+
+def _check_label_ids(description: DatasetDescription | None, label_ids: str, reduce_labels: bool | None) -> None:
+    if label_ids == "auto":
+        return
+    if reduce_labels is not None:
+        raise ValueError(
+            f"label_ids={label_ids!r} (--label-ids) and reduce_labels={reduce_labels} (--reduce-labels) both say "
+            "how ids are read: give one of them."
+        )
+    if description is None:
+        raise ValueError(
+            f"label_ids={label_ids!r} (--label-ids) is a convention of a known data set: name it by dataset "
+            "(--dataset), or use reduce_labels (--reduce-labels)."
+        )
+    if label_ids not in description.label_mappings:
+        known = ", ".join(["auto", *description.label_mappings])
+        hint = did_you_mean(label_ids, description.label_mappings)
+        raise ValueError(f"{description.name} has no label_ids (--label-ids) {label_ids!r}.{hint} Known are {known}.")
 
 
 def find_palette(id2label: Mapping[int, str]) -> list[tuple[int, int, int]] | None:

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
-from ..image_processing_cgrseg import printable
+from ..terminal import one_line
 from .label_mapping import OFF_BY_ONE_REMEDY, LabelMapping
 from .loading import (
     SegmentationData,
@@ -219,7 +219,7 @@ def _inspect(row: Mapping[str, Any], label_mapping: LabelMapping) -> _Inspection
             if column == "image":
                 convert_image(pictures[column], row)
         except ValueError as error:
-            reason = printable(error.__cause__).rstrip(".")
+            reason = one_line(error.__cause__).rstrip(".")
             inspection.problems.append(("unreadable file", f"{describe_file(row, column)} ({reason})"))
     annotation = pictures.get("annotation")
     if annotation is None:

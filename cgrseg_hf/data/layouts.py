@@ -1,12 +1,13 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """How people lay out images and annotations in folders, and which file belongs to which."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..image_processing_cgrseg import printable
+from ..terminal import one_line
 
 # What folders and files of a split are called, the likeliest first. COCO-Stuff 10k validates on its test2014.
 SPLIT_NAMES = {
@@ -200,7 +201,7 @@ def _by_name(files: list[Path], folder: Path, find_stem: Callable[[Path], str]) 
     found: dict[str, Path] = {}
     for file in files:
         if not str(file).isprintable() and any("\ud800" <= one <= "\udfff" for one in str(file)):
-            raise ValueError(f"The name of {printable(file)} is no UTF-8, in which tables hold names: rename it.")
+            raise ValueError(f"The name of {one_line(file)} is no UTF-8, in which tables hold names: rename it.")
         other = found.setdefault((file.relative_to(folder).parent / find_stem(file)).as_posix(), file)
         if other is not file:
             raise ValueError(
@@ -217,6 +218,19 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         for file in folder.rglob("*")
         if file.suffix.lower() in suffixes and not file.name.startswith(".") and not file.is_dir()
     )
+
+
+def list_pictures(folder: str | os.PathLike) -> list[Path]:
+    """
+    All pictures in a folder and in the folders in it, sorted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    files = list_files(Path(folder), IMAGE_SUFFIXES)
+    if not files:
+        raise ValueError(f"There are no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
+    return files
 
 
 def _holds_files(folder: Path, suffixes: tuple[str, ...]) -> bool:

@@ -2,10 +2,8 @@
 """Images and their annotations from folders, tables and the Hub, one way for all."""
 
 import contextlib
-import difflib
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from PIL import Image
 
-from ..image_processing_cgrseg import NotPixelsError, find_orientation, pil_to_array, printable, turn_as_seen
-from .catalog import DatasetDescription, get_description
+from ..image_processing_cgrseg import NotPixelsError, find_orientation, pil_to_array, turn_as_seen
+from ..terminal import one_line
+from .catalog import DatasetDescription, find_source
 from .label_mapping import LabelMapping, check_ignore_index
 from .layouts import SplitNotFoundError, find_convention, find_file_pairs
 from .tables import (
@@ -33,8 +32,6 @@ from .tables import (
 )
 
 logger = logging.getLogger(__name__)
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass
@@ -178,20 +175,12 @@ def load_data(
         SplitNotFoundError: If the source is there, but has not this split.
         ValueError: If the source is not understood, the class names are missing, or arguments contradict each other.
     """
-    description = None if dataset is None else get_description(dataset)
-    _check_label_ids(description, label_ids, reduce_labels)
-    if source is None:
-        source = None if description is None else description.hub_id
-    if source is None:
-        raise ValueError("No data: name a folder or the id of a data set on the Hugging Face Hub (--data).")
+    description, source = find_source(source, dataset, label_ids, reduce_labels)
     folder = Path(source).expanduser()
     if folder.is_dir():
         rows, layout, has_splits, left_out = _open_folder(
             folder, split, dataset, label_ids, streaming, image_column, annotation_column
         )
-    elif folder.exists() or not _HUB_ID.fullmatch(str(source)):
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise ValueError(f"{source} {problem}: give a folder, or the id of a data set on the Hugging Face Hub.")
     else:
         folder, has_splits, left_out = None, True, ()
         table = open_hub(str(source), split, streaming)
@@ -272,7 +261,7 @@ def convert_image(image: Image.Image, row: Mapping[str, Any]) -> Image.Image:
 
 def describe_file(row: Mapping[str, Any], column: str) -> str:
     """What to call a row's image or annotation in a message, in one line."""
-    return printable((row[column] or {}).get("path") or f"the {column} of row {row['name']}")
+    return one_line((row[column] or {}).get("path") or f"the {column} of row {row['name']}")
 
 
 def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
@@ -280,7 +269,7 @@ def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
         return open_picture(row[column])
     except OSError as error:
         raise ValueError(
-            f"{describe_file(row, column)} cannot be read ({printable(error)}): replace the file, or take the pair out."
+            f"{describe_file(row, column)} cannot be read ({one_line(error)}): replace the file, or take the pair out."
         ) from error
 
 
@@ -331,26 +320,6 @@ def _look_at_name(rows: Dataset | IterableDataset) -> str | None:
     """The convention that the first annotation's name tells."""
     annotation = next(iter(rows), {}).get("annotation") or {}
     return find_convention(Path(annotation.get("path") or "").stem)
-
-
-def _check_label_ids(description: DatasetDescription | None, label_ids: str, reduce_labels: bool | None) -> None:
-    if label_ids == "auto":
-        return
-    if reduce_labels is not None:
-        raise ValueError(
-            f"label_ids={label_ids!r} (--label-ids) and reduce_labels={reduce_labels} (--reduce-labels) both say "
-            "how ids are read: give one of them."
-        )
-    if description is None:
-        raise ValueError(
-            f"label_ids={label_ids!r} (--label-ids) is a convention of a known data set: name it by dataset "
-            "(--dataset), or use reduce_labels (--reduce-labels)."
-        )
-    if label_ids not in description.label_mappings:
-        known = ", ".join(["auto", *description.label_mappings])
-        close = difflib.get_close_matches(label_ids, description.label_mappings, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{description.name} has no label_ids (--label-ids) {label_ids!r}.{hint} Known are {known}.")
 
 
 def _choose_label_mapping(

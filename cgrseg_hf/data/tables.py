@@ -2,7 +2,6 @@
 """Images and annotations as columns of a table: metadata files, parquet files, saved data sets and the Hub."""
 
 import contextlib
-import difflib
 import functools
 import io
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from ..image_processing_cgrseg import check_is_file, open_header
+from ..suggestions import did_you_mean
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
 
 # A picture of one channel may hold class ids.
@@ -350,10 +350,9 @@ def _describe_columns(features: Features, source: str, argument: str | None = No
             f"channel: name them by image_column and annotation_column (--image-column, --annotation-column). "
             f"There are {listed}."
         )
-    close = difflib.get_close_matches(column, features, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close and close[0] != column else ""
     problem = "holds no pictures" if column in features else "does not exist"
     option = f"--{argument.replace('_', '-')}"
+    hint = "" if column in features else did_you_mean(column, features)
     return f"{argument}={column!r} ({option}): this column of {source} {problem}.{hint} There are {listed}."
 
 

@@ -21,6 +21,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
 from ..inference import Segmenter
+from ..terminal import reason_of
 from .errors import DemoError
 from .limits import LARGEST_DOWNLOAD, LARGEST_SETTINGS, Limits, check_model
 
@@ -201,7 +202,7 @@ class ModelShelf:
             model = self._load(folder)
         except Exception as error:  # whatever is wrong with a stranger's files
             logger.warning("%s could not be loaded: %s", repo_id, error)
-            reason = str(error).replace(folder, repo_id).strip().split("\n")[0]
+            reason = reason_of(error).replace(folder, repo_id).strip().split("\n")[0]
             raise DemoError(f"{repo_id} is no model that this page can use. {reason[:300]}") from error
         return replace(model, name=repo_id)
 

@@ -16,17 +16,17 @@ from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_cgrseg import CGRSegConfig
-from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..inference.pictures import open_picture, to_photo
 from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
 from ..provenance import find_versions
+from .checks import check_output, find_photos, locate_source
 from .onnx_file import write_onnx
 from .openvino_file import write_openvino
 from .parity import ParityReport, compare
 from .parts import LabelMap, Network, Parts, PicturePreparation, find_num_channels
 from .runtimes import load_runtime
-from .settings import DEFAULT_OPSET, ExportSettings, is_export, write_settings
+from .settings import DEFAULT_OPSET, ExportSettings, write_settings
 from .torch_file import write_torch
 
 _WRITERS = {"onnx": write_onnx, "openvino": write_openvino, "torch": write_torch}
@@ -121,12 +121,8 @@ def export_model(
     settings = ExportSettings(format, precision, include_preprocessing, include_argmax, size, opset)
     on_step = on_step or (lambda text: None)
     output = Path(output)
-    _check_output(output, overwrite)
-    if max_calibration < 1:
-        raise ValueError(f"max_calibration={max_calibration}: use at least one photo.")
-    photos = [] if calibration is None else _find_photos(calibration, max_calibration)
-    if settings.precision == "int8" and not photos:
-        raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")
+    check_output(output, overwrite)
+    photos = find_photos(calibration, max_calibration, settings)
     model, image_processor = _load(source, image_processor)
     num_channels = find_num_channels(model.config)
     if photos and num_channels != 3:
@@ -163,22 +159,12 @@ def export_model(
     return ExportReport(output, settings, parity)
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    if not is_export(output):
-        raise ValueError(f"{output} exists and is no earlier export: choose another folder.")
-    if not overwrite:
-        raise ValueError(f"{output} holds an earlier export: choose another folder, or overwrite it (--overwrite).")
-
-
 def _load(source: PreTrainedModel | str | os.PathLike, image_processor: Any) -> tuple[PreTrainedModel, Any]:
     """The model in evaluation mode and float32 on the CPU, and its image processor."""
     if isinstance(source, PreTrainedModel):
         model = copy.deepcopy(source).float().cpu().eval()  # the caller's stays as it is
         return model, image_processor or _make_image_processor(find_num_channels(model.config))
-    if is_export(source):
-        raise ValueError(f"{source} is an export already: give the model that it was made from.")
+    source = locate_source(source)
     model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()
     return model, image_processor or AutoImageProcessor.from_pretrained(source)
 
@@ -250,19 +236,6 @@ def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSe
         num_channels=find_num_channels(config),
         num_labels=config.num_labels,
     )
-
-
-def _find_photos(calibration: str | os.PathLike | Sequence[Any], limit: int) -> list[Any]:
-    """Photos as [`open_picture`] takes them, evenly spread."""
-    if isinstance(calibration, str | os.PathLike):
-        folder = Path(calibration)
-        if not folder.is_dir():
-            raise ValueError(f"calibration={str(folder)!r} is no folder of photos.")
-        calibration = list_files(folder, IMAGE_SUFFIXES)
-        if not calibration:
-            raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(IMAGE_SUFFIXES)}).")
-    step = max(len(calibration) / limit, 1)
-    return [calibration[int(index * step)] for index in range(min(len(calibration), limit))]
 
 
 def _read_photo(photo: Any) -> np.ndarray:

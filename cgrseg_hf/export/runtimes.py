@@ -16,6 +16,7 @@ import numpy as np
 from ..environment import environment_variable
 from ..optional import import_optional
 from ..provenance import count_cores
+from ..terminal import one_line
 from .settings import ExportSettings, read_settings
 from .shape_cache import ShapeCache
 
@@ -34,8 +35,10 @@ def _errors_naming(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().rstrip(".")
-        raise ValueError(f"{file} cannot be loaded: {reason}. Export the model again with `cgrseg export`.") from error
+        raise ValueError(
+            f"{file} cannot be loaded: it is damaged, was changed, or comes of another release. Export the model again "
+            f"with `cgrseg export`. (The engine says: {one_line(str(error).strip())})"
+        ) from error
 
 
 class Runtime(ABC):

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..precisions import PRECISIONS as COMPUTED_PRECISIONS
+from ..precisions import full_name
+
 EXPORT_FILE = "export.json"
 FORMATS = ("onnx", "openvino", "torch")
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
-# Short names that people use.
-PRECISION_ALIASES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+PRECISIONS = (*COMPUTED_PRECISIONS, "int8")
 MODEL_FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 # 20 is the first with Gelu as one operator.
 DEFAULT_OPSET = 20
@@ -44,7 +45,7 @@ class ExportSettings:
     opset: int = DEFAULT_OPSET
 
     def __post_init__(self):
-        object.__setattr__(self, "precision", PRECISION_ALIASES.get(self.precision, self.precision))
+        object.__setattr__(self, "precision", full_name(self.precision))
         if self.size is not None:
             object.__setattr__(self, "size", tuple(self.size))
         for name, known in (("format", FORMATS), ("precision", PRECISIONS)):

@@ -9,7 +9,6 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
@@ -19,11 +18,10 @@ from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
 from ..export.shape_cache import ShapeCache
 from ..optional import find_missing_packages
+from .engine_names import ENGINE_NAMES, EngineName
 
 logger = logging.get_logger(__name__)
 
-EngineName = Literal["auto", "torch", "compile", "onnxruntime", "openvino"]
-ENGINE_NAMES: tuple[str, ...] = ("auto", "torch", "compile", "onnxruntime", "openvino")
 # What each needs besides PyTorch.
 ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": (),
@@ -265,9 +263,9 @@ def make_engine(
     dtype = _resolve_dtype(dtype)
     if is_export(source):
         return _open_export(source, engine, device, dtype, num_threads)
+    device = _resolve_device(engine, device)
     if not isinstance(source, PreTrainedModel):
         source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
-    device = _resolve_device(engine, device)
     dtype = dtype or torch.float32
     if engine == "auto":
         engine = _choose_engine(source, device, dtype)

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..export import export_model
-from ..export.settings import is_export
+from ..export.settings import EXPORT_FILE, is_export
 from ..provenance import find_versions
 
 logger = logging.get_logger(__name__)
@@ -21,6 +22,25 @@ logger = logging.get_logger(__name__)
 def exports_folder() -> Path:
     """Where kept exports lie, each in a folder of its own."""
     return Path(constants.HF_HOME) / "cgrseg_hf" / "exports"
+
+
+def measure_exports() -> tuple[int, int]:
+    """How many exports are kept, and the bytes that they take."""
+    files = [file for file in exports_folder().rglob("*") if file.is_file()]
+    return sum(file.name == EXPORT_FILE for file in files), sum(file.stat().st_size for file in files)
+
+
+def clear_exports() -> tuple[int, int]:
+    """
+    Delete the exports that are kept. Those that are in use go on being usable where open files outlast their names.
+
+    Returns:
+        `tuple[int, int]`: how many there were, and the bytes that they took.
+    """
+    before = measure_exports()
+    if exports_folder().exists():
+        shutil.rmtree(exports_folder())
+    return before
 
 
 def find_or_make_export(model: PreTrainedModel, format: str, precision: str) -> Path:

@@ -14,10 +14,10 @@ from ..image_processing_cgrseg import (
     NotPixelsError,
     check_is_file,
     pil_to_array,
-    printable,
     why_unreadable,
 )
 from ..optional import import_optional
+from ..terminal import one_line
 from .pictures import (
     TIFF_SUFFIXES,
     PictureSource,
@@ -95,7 +95,7 @@ class NpyRows(PictureRows):
         try:
             rows = self._map()
         except UnreadablePictureError as error:  # whose words name no file
-            raise UnreadablePictureError(f"{printable(path)} cannot be used: {error}") from error
+            raise UnreadablePictureError(f"{one_line(path)} cannot be used: {error}") from error
         self.size = rows.shape[:2]
         self._sample = _sample_floats(rows)
 
@@ -104,7 +104,7 @@ class NpyRows(PictureRows):
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """See [`PictureRows`]."""
-        return to_plain_values(scale_floats(np.array(self._map()[top:bottom]), printable(self._path), self._sample))
+        return to_plain_values(scale_floats(np.array(self._map()[top:bottom]), one_line(self._path), self._sample))
 
 
 class TiffRows(PictureRows):
@@ -122,7 +122,7 @@ class TiffRows(PictureRows):
 
     def __init__(self, path: str | os.PathLike, num_channels: int = 3, is_label_map: bool = False):
         tifffile = import_optional("tifffile", "large", "TIFF files of any size")
-        self._name = printable(path)
+        self._name = one_line(path)
         self._file = tifffile.TiffFile(path)
         self._page = page = self._file.pages[0].keyframe
         self.size = (page.imagelength, page.imagewidth)
@@ -272,7 +272,7 @@ def _open_file(kind: type[PictureRows], path: str | os.PathLike, *arguments: Any
         raise
     except Exception as error:  # what a broken file leads to depends on where it is broken
         raise UnreadablePictureError(
-            f"{printable(path)} cannot be read as a picture: {why_unreadable(error)}"
+            f"{one_line(path)} cannot be read as a picture: {why_unreadable(error)}"
         ) from error
 
 

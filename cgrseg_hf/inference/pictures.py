@@ -4,24 +4,22 @@
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..data.layouts import IMAGE_SUFFIXES, list_files
 from ..image_processing_cgrseg import (
     check_is_file,
     open_header,
     pil_to_array,
-    printable,
     to_eight_bits,
     to_native,
     turn_as_seen,
     why_unreadable,
 )
+from ..terminal import one_line
 
 # A path, an open file, a PIL image, or an array or tensor (height, width, channels) or (channels, height, width).
 PictureSource = str | os.PathLike | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
@@ -80,24 +78,11 @@ def is_picture(source: Any) -> bool:
 def describe_source(source: Any) -> str:
     """What to call it in a message, in one line."""
     if is_path(source):
-        return printable(source)
+        return one_line(source)
     if isinstance(source, np.ndarray | torch.Tensor):
         return f"The {type(source).__name__} of shape {tuple(source.shape)}"
     name = getattr(source, "name", None) or getattr(source, "filename", None)
-    return printable(name) if name else f"The {type(source).__name__}"
-
-
-def list_pictures(folder: str | os.PathLike) -> list[Path]:
-    """
-    All pictures in a folder and in the folders in it, sorted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    files = list_files(Path(folder), IMAGE_SUFFIXES)
-    if not files:
-        raise ValueError(f"There are no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
-    return files
+    return one_line(name) if name else f"The {type(source).__name__}"
 
 
 def open_picture(source: PictureSource, max_pixels: int | None = None, num_channels: int = 3) -> Picture:

@@ -19,11 +19,14 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
 from ..configuration_cgrseg import SIZE_DIVISOR
+from ..data.layouts import list_pictures
 from ..image_processing_cgrseg import CGRSegImageProcessingMixin, NotPixelsError
+from ..model_location import locate_model
 from ..post_processing_cgrseg import image_size_of_input, label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..visualization import class_colors
-from .engines import Engine, EngineName, make_engine
+from .engine_names import EngineName
+from .engines import Engine, make_engine
 from .label_map_files import check_strips_suffix, label_type, write_strips
 from .picture_rows import PictureRows, open_rows, read_reduced
 from .pictures import (
@@ -34,7 +37,6 @@ from .pictures import (
     describe_type,
     is_path,
     is_picture,
-    list_pictures,
     open_picture,
     rows_to_photo,
     to_photo,
@@ -125,7 +127,8 @@ class Segmenter:
 
         Args:
             name_or_folder (`str` or `os.PathLike`, *optional*):
-                Folder or Hub id of a model, or a folder that `cgrseg export` wrote; by default the shipped model.
+                Folder or Hub id of a model, or a folder that `cgrseg export` wrote; by default, and as `"shipped"`,
+                the shipped model.
             engine (`str`, *optional*, defaults to `"auto"`), device (*optional*), dtype (*optional*):
                 See [`make_engine`].
             size (`dict[str, int]`, *optional*):
@@ -140,11 +143,11 @@ class Segmenter:
             ValueError: If there is no such model, engine, device or type.
         """
         _check_at_least_one(num_threads=num_threads)
-        _check_name(name_or_folder)
+        source = locate_model(name_or_folder)
         settings = {} if size is None else {"size": size}
-        image_processor = AutoImageProcessor.from_pretrained(name_or_folder, **settings)
+        image_processor = AutoImageProcessor.from_pretrained(source, **settings)
         return cls(
-            make_engine(name_or_folder, engine, device, dtype, num_threads),
+            make_engine(source, engine, device, dtype, num_threads),
             image_processor,
             max_pixels=max_pixels,
             num_threads_reading=num_threads_reading,
@@ -516,21 +519,6 @@ def _check_at_least_one(**arguments: int | None) -> None:
     for name, value in arguments.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}: it must be at least 1.")
-
-
-def _check_name(name_or_folder: str | os.PathLike) -> None:
-    """Refuse what is neither a folder nor can be an id, before anybody looks for it on the Hub."""
-    name = os.fspath(name_or_folder)
-    path = Path(name or "none given")
-    if path.is_file():
-        raise ValueError(
-            f"{name} is a file: pass the folder of a model or an export, or an id on the Hugging Face Hub."
-        )
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{name} is no model: there is no config.json in it.")
-    elif path.is_absolute() or name.count("/") > 1 or name[:1] in ("", "."):
-        raise ValueError(f"There is no folder {name or repr(name)}.")
 
 
 def _refuse_given(**arguments: Any) -> None:

@@ -3,7 +3,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import types
 import typing
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..precisions import full_name
+from ..suggestions import did_you_mean
 from ..yaml_files import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -102,7 +103,9 @@ class TrainingConfig:
     sync_batch_norm: bool = _option(True, "With several GPUs, share the statistics of batch normalisation.")
 
     # Computing
-    precision: Literal["no", "bf16", "fp16"] = _option("no", "Mixed precision.")
+    precision: Literal["float32", "bfloat16", "float16"] = _option(
+        "float32", "Type of the network's arithmetic, where mixed precision allows another."
+    )
     channels_last: bool = _option(False, "Keep images and weights with the channels as the innermost dimension.")
     compile: bool = _option(False, "Compile the model.")
     num_workers: int = _option(4, "Processes that read and augment images, for each training process.")
@@ -196,11 +199,9 @@ def load_recipe(name: str | Path) -> TrainingConfig:
     if not path.exists():
         path = Path(name)
         if not path.is_file():
-            close = difflib.get_close_matches(str(name), recipe_names(), n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
             raise ValueError(
-                f"There is no recipe {str(name)!r}.{hint} The recipes are {', '.join(recipe_names())}; a file of "
-                "your own works as well."
+                f"There is no recipe {str(name)!r}.{did_you_mean(str(name), recipe_names())} The recipes are "
+                f"{', '.join(recipe_names())}; a file of your own works as well."
             )
     values = read_yaml(path)
     base = load_recipe(values.pop("base")) if "base" in values else TrainingConfig()
@@ -216,9 +217,7 @@ def check_field_names(values: Mapping[str, Any]) -> None:
     names = [one.name for one in dataclasses.fields(TrainingConfig)]
     for name in values:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f": did you mean {close[0]}?" if close else "."
-            raise ValueError(f"A training configuration has no field {name}{hint}")
+            raise ValueError(f"A training configuration has no field {name}.{did_you_mean(name, names)}")
 
 
 @functools.cache
@@ -246,8 +245,8 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     kind = without_none(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        if value is False and "no" in arguments:  # YAML's reading of a bare no
-            value = "no"
+        if name == "precision":
+            value = full_name("no" if value is False else str(value))  # YAML's reading of a bare no
         if value in arguments:
             return value
         raise ValueError(f"{name} is {value!r}, but has to be one of {', '.join(map(repr, arguments))}.")

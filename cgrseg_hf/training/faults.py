@@ -35,7 +35,7 @@ def describe_divergence(
     start = f"start from those weights, --model {found[-1]}" if found else "start anew"
     return TrainingStoppedError(
         f"{problem}.{images} {last} If the images are sound, lower --learning-rate, set --max-grad-norm, or use "
-        f"--precision no or bf16. As that makes it another run, {start}, in another folder (--output)."
+        f"--precision float32 or bfloat16. As that makes it another run, {start}, in another folder (--output)."
     )
 
 

@@ -31,7 +31,7 @@ from ..data import (
 )
 from ..data.batches import make_training_loader, read_batches
 from ..data.transforms import training_transforms
-from ..processes import make_accelerator
+from ..processes import MIXED_PRECISIONS, make_accelerator
 from . import checkpoints
 from .config import TrainingConfig, load_recipe
 from .faults import describe_divergence, describe_end
@@ -88,7 +88,7 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
             checkpoint.
     """
     accelerator = make_accelerator(
-        mixed_precision=config.precision, log_with=_find_trackers(config), project_dir=config.output
+        mixed_precision=MIXED_PRECISIONS[config.precision], log_with=_find_trackers(config), project_dir=config.output
     )
     checkpoint = _find_checkpoint(config, resume, accelerator)
     part_size = _divide_batch(config, accelerator.num_processes)

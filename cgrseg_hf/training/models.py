@@ -16,8 +16,8 @@ from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..conversion import load_imagenet_backbone
 from ..data import SegmentationData
 from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..model_location import locate_model
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
-from ..pretrained import DEFAULT_MODEL
 from .config import TrainingConfig
 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
@@ -109,14 +109,7 @@ def _locate(model: str) -> str:
     Raises:
         ValueError: If it can be neither.
     """
-    if model == "shipped":
-        return str(DEFAULT_MODEL)
-    if model not in PRESETS and "/" not in model and not Path(model).is_dir():
-        raise ValueError(
-            f"There is no model {model!r} (--model): the presets are {', '.join(PRESETS)}, shipped is the package's "
-            "own model; a folder or a Hub id with its owner, owner/name, works as well."
-        )
-    return model
+    return model if model in PRESETS else locate_model(model, PRESETS)
 
 
 def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | None:

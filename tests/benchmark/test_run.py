@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cgrseg_hf.benchmark import BenchmarkSettings, format_report, make_report, run_benchmark, write_report
-from cgrseg_hf.benchmark.run import STAGES
+from cgrseg_hf.benchmark.settings import STAGES
 from cgrseg_hf.benchmark.sources import load_source
 
 PHOTO = Path(__file__).parents[1] / "fixtures" / "photos" / "images" / "000000015517.jpg"

@@ -36,8 +36,9 @@ def test_one_call_counts_times_and_writes(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--sizes", "512×"), "'512×' is neither 512 nor 512x1024"),
+        (("--sizes", "512×"), "'512×' is not made of whole numbers"),
         (("--batch-sizes", "one"), "not made of whole numbers"),
+        (("--sizes", "1x2x3"), "neither one number nor two"),
         (("--photos", "no/such/folder"), "no/such/folder"),
     ],
 )

@@ -78,6 +78,8 @@ def test_what_does_not_fit_is_said(model, checkpoint, tmp_path):
     assert "150" in str(wrong.exception)
     assert not (tmp_path / "a").exists()
     assert "There is no checkpoint" in convert(tmp_path / "none.pth").output
+    both = convert(checkpoint, "--dataset", "camvid", "--class-names", "names.txt")
+    assert "give one of them" in both.output
     model.save_pretrained(tmp_path / "model")
     file = tmp_path / "file"
     file.touch()
@@ -85,6 +87,26 @@ def test_what_does_not_fit_is_said(model, checkpoint, tmp_path):
     assert "is a folder: name a file" in convert(tmp_path / "model", "-o", make_folder(tmp_path / "c.pth")).output
     assert "must end with .pth" in convert(tmp_path / "model", "-o", tmp_path / "b").output
     assert "--dataset: these are for checkpoint files" in convert(tmp_path / "model", "--dataset", "camvid").output
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty"),
+        (b"  <!DOCTYPE html><title>Sign in</title>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\xff\xd8\xff\xe0" + bytes(100), "a JPEG picture"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive that torch.save did not write"),
+        (b"learning_rate: 0.1\n", "text"),
+        (bytes(range(256)), "damaged"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint(tmp_path, content, kind):
+    file = tmp_path / "iter_80000.pth"
+    file.write_bytes(content)
+    message = str(convert(file, "-o", tmp_path / "model").exception)
+    assert f"{file} could not be read as a checkpoint: it seems to be {kind}" in message
+    assert "Give a file that torch.save wrote" in message
 
 
 def test_what_is_there_stays(checkpoint, tmp_path):

@@ -106,7 +106,9 @@ def test_opset(export):
         (("--format", "tflite"), 2, "'tflite'"),
         (("--precision", "int4"), 2, "'int4'"),
         (("--max-calibration", "0"), 2, "--max-calibration"),
-        (("--size", "wide"), 2, "'wide' is not made of numbers"),
+        (("--size", "wide"), 2, "'wide' is not made of whole numbers"),
+        (("--format", "torch", "--opset", "18"), 2, "--opset: its operators are those of ONNX"),
+        (("--max-calibration", "5"), 2, "name them with --calibration"),
         (("--size", "1,2,3"), 2, "'1,2,3' is neither one number nor two"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from cgrseg_hf.commands.main import app
-from cgrseg_hf.inference.engines import ENGINE_NAMES
+from cgrseg_hf.inference.engine_names import ENGINE_NAMES
 
 
 def test_what_is_installed():
@@ -33,6 +33,20 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
     assert shown.exit_code == 0
     (line,) = [line for line in shown.stdout.splitlines() if line.strip().startswith("openvino ")]
     assert 'pip install "cgrseg_hf[export]"' in line
+
+
+def test_kept_exports_are_deleted(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    kept = tmp_path / "cgrseg_hf" / "exports" / "onnx-float32-0123"
+    kept.mkdir(parents=True)
+    (kept / "export.json").write_text("{}")
+    (kept / "model.onnx").write_bytes(bytes(3_000_000))
+    (tmp_path / "hub").mkdir()
+    shown = CliRunner().invoke(app, ["info"])
+    assert "Exports made for engines: 1, 3 MB" in shown.stdout
+    shown = CliRunner().invoke(app, ["info", "--clear-exports"])
+    assert "Deleted 1 exports, 3 MB." in shown.stdout and "Exports made for engines: 0, 0 MB" in shown.stdout
+    assert not kept.parent.exists() and (tmp_path / "hub").exists()
 
 
 @pytest.mark.long

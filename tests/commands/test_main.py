@@ -21,23 +21,51 @@ def run(*arguments: str, columns: int = 200) -> subprocess.CompletedProcess:
 
 def test_version_and_help():
     assert run("--version").stdout.strip() == __version__
-    shown = run("--help")
+    shown = run("--help", columns=80)
     assert shown.returncode == 0
+    assert "..." not in shown.stdout.partition("Commands:")[2]
     commands = "predict train evaluate check-data ablate benchmark export convert card push info demo"
     for command in commands.split():
         assert command in shown.stdout
 
 
-def test_help_loads_nothing_heavy():
+def test_help_and_mistakes_load_nothing_heavy(photos):
+    photo = str(photos / "000000015517.jpg")
+    mistakes = {
+        "predict no/such/photo.jpg": "no/such/photo.jpg cannot be read",
+        f"predict {photo} --model ./none": "no folder './none'",
+        f"predict {photo} --model {photos}": "no config.json",
+        f"predict {photo} --device gpu": "'gpu' is none of cpu, cuda",
+        f"predict {photo} -o {photo}": "is a file: name a folder",
+        "evaluate ./none --data .": "no folder './none'",
+        "evaluate --data . --label-ids raw": "name it by dataset (--dataset)",
+        "evaluate --data . --stride 5": "windows come with --slide",
+        "evaluate --data nowhere/at/all": "nowhere/at/all does not exist",
+        "benchmark xz": "no folder 'xz'",
+        "benchmark --engines onnx": "no engine 'onnx'",
+        "export ./none": "no folder './none'",
+        f"export -o {photos}": "no earlier export",
+        "export --precision bf16": "no bfloat16 convolutions",
+        "convert ./none": "no folder './none'",
+        "check-data nowhere/at/all": "nowhere/at/all does not exist",
+        "train --data . --model xss": "no folder 'xss'",
+        "train --data . --dataset ade2k": "Did you mean ade20k?",
+        "demo --model ./none": "no folder './none'",
+    }
     code = (
-        "import sys; sys.argv[1:] = ['train', '--help']\n"
-        "from cgrseg_hf.commands.main import app\n"
-        "try: app()\n"
-        "except SystemExit: pass\n"
+        "import shlex, sys\n"
+        "from cgrseg_hf.commands.main import main\n"
+        f"for line in {['train --help', *mistakes]!r}:\n"
+        "    sys.argv[1:] = shlex.split(line)\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "    print('ended', file=sys.stderr)\n"
         "print('heavy:', sorted({'torch', 'transformers', 'datasets', 'torchvision', 'accelerate'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "heavy: []" in shown.stdout, shown.stdout + shown.stderr
+    for said, (line, message) in zip(shown.stderr.split("ended\n")[1:], mistakes.items()):
+        assert message in said, (line, said)
 
 
 @pytest.mark.parametrize("command", ["train", "ablate"])

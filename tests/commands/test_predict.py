@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.commands.main import app
-from cgrseg_hf.commands.predict import _write_heat_map
 from cgrseg_hf.inference import Segmentation, Segmenter, Video, VideoWriter
+from cgrseg_hf.inference.results import _write_heat_map
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,8 @@ def test_bad_files_are_listed_and_the_others_segmented(predict):
     assert "missing.jpg cannot be read" in done.output
     assert "1 of 3 photos are segmented" in done.stdout.strip().splitlines()[-1]
     assert len(files_in("out")) == 3
+    none = predict("in/bad.jpg", "-o", "none")
+    assert none.stdout.strip().splitlines()[-1] == "0 of 1 photos are segmented"
 
 
 def test_links_that_lead_nowhere(predict):
@@ -171,9 +173,10 @@ def test_a_video_and_a_photo(predict, model):
         for frame in frames:
             writer.write(frame)
     save_photo(Path("street.jpg"))
-    done = predict("clip.mp4", "street.jpg", "-o", "out")
+    done = predict("clip.mp4", "street.jpg", "-o", "out", "--heat-map", "LABEL_1")
     assert done.exit_code == 0, done.output
     assert "2 of 2 photos and videos" in done.output
+    assert "Heat maps are drawn of the photos alone" in done.stderr
     names = [f"clip_classes/{index:06}.png" for index in range(4)]
     assert files_in("out") == [
         "clip_areas.json",
@@ -181,6 +184,7 @@ def test_a_video_and_a_photo(predict, model):
         "clip_overlay.mp4",
         "street_areas.json",
         "street_classes.png",
+        "street_heat-LABEL_1.jpg",
         "street_overlay.jpg",
     ]
     assert [frame.shape for frame in Video("out/clip_overlay.mp4")] == [(64, 96, 3)] * 4
@@ -284,6 +288,10 @@ def test_mistakes_in_words(predict):
     assert without_tile.exit_code == 2
     assert "--overlap: windows come with --tile" in without_tile.output
     assert "is a file: name a folder" in predict("photo.png", "-o", "photo.png").output
+    assert "see --scale" in predict("photo.png", "--tile", "64", "--size", "64").output
+    missing = predict("phto.png")
+    assert "phto.png cannot be read" in str(missing.exception)
+    assert "Did you mean photo.png?" in str(missing.exception)
 
 
 def test_what_a_cluster_does_not_take(predict):

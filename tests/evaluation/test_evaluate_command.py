@@ -67,7 +67,7 @@ def test_options_arrive(saved, folder, tmp_path, monkeypatch, capsys):
     report = json.loads(out)
     assert str(tmp_path / "here") in err.splitlines()[-1]
     assert report["num_images"] == 2 and report["precision"] == "bfloat16" and report["worst"] == []
-    assert report["extra"]["size"] == {"shortest_edge": 60, "longest_edge": 160}
+    assert report["extra"]["size"] == {"shortest_edge": 60, "longest_edge": 200}
     protocol = {name: report["protocol"][name] for name in ("scales", "flip", "slide", "crop_size", "reference")}
     assert protocol == {"scales": [0.5, 1.0], "flip": True, "slide": True, "crop_size": [48, 40], "reference": True}
 
@@ -84,16 +84,38 @@ def test_an_export_is_scored(exported, decided_folder, folder, data, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "options", [["--scales", "big"], ["--slide", "--stride", "600"], ["--crop-size", "1x2x3"], ["--protocol", "other"]]
+    "options",
+    [
+        ["--scales", "big"],
+        ["--slide", "--stride", "600"],
+        ["--slide", "--crop-size", "1x2x3"],
+        ["--crop-size", "300"],
+        ["--protocol", "other"],
+        ["--precision", "int8"],
+    ],
 )
-def test_wrong_usage_ends_with_2(options: list[str], monkeypatch, capsys):
-    assert run(monkeypatch, capsys, "model", "--data", "data", *options)[0] == 2
+def test_wrong_usage_ends_with_2(saved, folder, options: list[str], monkeypatch, capsys):
+    assert run(monkeypatch, capsys, saved, "--data", folder, *options)[0] == 2
+
+
+def test_the_step_of_windows_goes_with_their_size(saved, folder, tmp_path, monkeypatch, capsys):
+    options = ["--slide", "--crop-size", "30", "--limit", "1", "--worst", "0", "--output", tmp_path / "report"]
+    assert "windows of 30×30 pixels every 20×20" in run(monkeypatch, capsys, saved, "--data", folder, *options)[2]
 
 
 def test_what_is_not_there_is_said_in_a_line(saved, tmp_path, monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, saved, "--data", tmp_path / "nowhere")
     assert (code, out) == (1, "")
     assert "nowhere does not exist" in err.splitlines()[-1]
+
+
+def test_a_configuration_that_does_not_fit(saved, folder, tmp_path, monkeypatch, capsys):
+    config = json.loads((Path(saved) / "config.json").read_text()) | {"decoder_hidden_size": "big"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "preprocessor_config.json").write_text((Path(saved) / "preprocessor_config.json").read_text())
+    code, _, err = run(monkeypatch, capsys, tmp_path, "--data", folder)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("Error: a setting of the model does not fit: Field 'decoder_hidden_size'")
 
 
 def test_other_names_are_warned_of():
@@ -105,8 +127,7 @@ def test_other_names_are_warned_of():
 
 def test_size_of_any_processor():
     assert command.override_size(SizeDict(height=512, width=512), 64) == {"height": 64, "width": 64}
-    assert command.override_size({"shortest_edge": 512, "longest_edge": 2048}, 64) == {
-        "shortest_edge": 64,
-        "longest_edge": 2048,
-    }
+    usual = {"shortest_edge": 512, "longest_edge": 2048}
+    assert command.override_size(usual, 64) == {"shortest_edge": 64, "longest_edge": 2048}
+    assert command.override_size(usual, 2048) == {"shortest_edge": 2048, "longest_edge": 8192}
     assert np.all([command.parse_pair("7", int, "--x") == (7, 7), command.parse_pair("7, 9", int, "--x") == (7, 9)])

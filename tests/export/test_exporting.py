@@ -21,7 +21,8 @@ from transformers import (
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessorPil, __version__
 from cgrseg_hf.export import ParityError, export_model
-from cgrseg_hf.export.exporting import _find_photos, _read_photo
+from cgrseg_hf.export.checks import find_photos
+from cgrseg_hf.export.exporting import _read_photo
 from cgrseg_hf.export.parity import SIZES, TOLERANCES, Comparison, ParityReport, compare, make_picture
 from cgrseg_hf.export.settings import ExportSettings, is_export, read_settings
 
@@ -143,7 +144,7 @@ def test_another_model_is_noticed(runtime, tiny_config, decided_folder):
 
 def test_comparison_on_photos(runtime, decided_model, decided_folder, photos):
     image_processor = AutoImageProcessor.from_pretrained(decided_folder)
-    named = [(photo.name, _read_photo(photo)) for photo in _find_photos(photos, 2)]
+    named = [(photo.name, _read_photo(photo)) for photo in find_photos(photos, 2, ExportSettings())]
     report = compare(runtime("openvino"), decided_model, image_processor, named)
     assert [one.picture for one in report.comparisons[:5]] == ["a photo"] * 5
     assert [one.picture for one in report.comparisons[5:]] == ["000000010014.jpg", "000000012280.jpg"]
@@ -262,20 +263,20 @@ def test_folders_that_are_no_exports(tmp_path):
 
 
 def test_calibration_photos(photos, tmp_path):
-    files = _find_photos(photos, 128)
+    files = find_photos(photos, 128, ExportSettings())
     assert files == sorted(photos.glob("*.jpg"))
-    assert _find_photos(str(photos), 4) == files[::3]
+    assert find_photos(str(photos), 4, ExportSettings()) == files[::3]
     array = make_picture((40, 50))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it
     Image.fromarray(array).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    found = _find_photos([array, Image.fromarray(array), tmp_path / "turned.png", array[..., 0]], 10)
+    found = find_photos([array, Image.fromarray(array), tmp_path / "turned.png", array[..., 0]], 10, ExportSettings())
     for photo in found[:3]:
         np.testing.assert_array_equal(_read_photo(photo), array)
     assert _read_photo(found[3]).shape == (40, 50, 3)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no photos"):
-        _find_photos(tmp_path / "empty", 10)
+        find_photos(tmp_path / "empty", 10, ExportSettings())
 
 
 def test_argmax_is_for_cgrseg_alone(segformer, tmp_path):

@@ -35,7 +35,6 @@ from transformers import AutoModelForSemanticSegmentation
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel, EfficientFormerV2Backbone
 from cgrseg_hf.commands.main import main
-from cgrseg_hf.commands.predict import _plan, _write_heat_map
 from cgrseg_hf.conversion import from_official, load_imagenet_backbone
 from cgrseg_hf.data import load_data
 from cgrseg_hf.data.tables import open_picture
@@ -49,6 +48,7 @@ from cgrseg_hf.hub.cards import read_card
 from cgrseg_hf.hub.staging import stage_export, stage_folder, stage_report
 from cgrseg_hf.inference import Segmenter
 from cgrseg_hf.inference.picture_rows import open_rows
+from cgrseg_hf.inference.results import _write_heat_map, plan_jobs
 from cgrseg_hf.model_card import read_facts
 from cgrseg_hf.model_card.markdown import escape_values
 from cgrseg_hf.terminal import printable
@@ -159,7 +159,7 @@ def test_a_model_with_pickled_code_is_refused(entry_point, bad_model, marker):
     "arguments",
     [
         ("predict", "PHOTOS", "--model", "MODEL", "--engine", "torch", "--output", "OUT"),
-        ("evaluate", "MODEL"),
+        ("evaluate", "MODEL", "--data", "DATA"),
         ("export", "MODEL", "--output", "OUT"),
         ("convert", "MODEL", "--output", "OUT/a.pth"),
         ("push", "MODEL", "user/model", "--dry-run"),
@@ -167,10 +167,16 @@ def test_a_model_with_pickled_code_is_refused(entry_point, bad_model, marker):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_commands_refuse_pickled_code_in_a_line(arguments, command, bad_model, marker, photos, tmp_path):
+def test_commands_refuse_pickled_code_in_a_line(arguments, command, bad_model, marker, photos, small_data, tmp_path):
     if arguments[0] == "demo":
         pytest.importorskip("gradio")
-    places = {"PHOTOS": photos, "MODEL": bad_model, "OUT": tmp_path / "out", "OUT/a.pth": tmp_path / "a.pth"}
+    places = {
+        "PHOTOS": photos,
+        "DATA": small_data,
+        "MODEL": bad_model,
+        "OUT": tmp_path / "out",
+        "OUT/a.pth": tmp_path / "a.pth",
+    }
     with trying("pickle in pytorch_model.bin", f"cgrseg {arguments[0]}"):
         code, said = command(*(places.get(argument, argument) for argument in arguments))
         assert code == 1
@@ -664,7 +670,7 @@ PATHS = ("../../up", "/absolute", "..\\..\\up", "C:\\up", "a/../../up", "..", ".
 def test_results_stay_in_their_folder(name, tmp_path):
     out = tmp_path / "out"
     with trying("names that lead elsewhere", "predict, places"):
-        (job,) = _plan([Path(name.replace("\x00", "") + ".jpg")], out)
+        (job,) = plan_jobs([Path(name.replace("\x00", "") + ".jpg")], out)
         assert (tmp_path / "out" / "x").resolve().parent in job.target.resolve().parents
     with trying("names that lead elsewhere", "predict, heat maps"):
         written: list[Path] = []

@@ -30,7 +30,7 @@ def test_a_recipe_of_ones_own(tmp_path):
     recipe = load_recipe(file)
     assert (recipe.model, recipe.learning_rate, recipe.crop_size) == ("b", 3e-4, (256, 320))
     file.write_text("learning_rates: 1\n")
-    with pytest.raises(ValueError, match="did you mean learning_rate"):
+    with pytest.raises(ValueError, match="Did you mean learning_rate"):
         load_recipe(file)
 
 
@@ -45,7 +45,7 @@ def test_values_as_yaml_reads_them(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("learning_rate: 1e-4\nprecision: no\nmax_grad_norm: 5\ncrop_size: 256\nvalidation_split: none\n")
     recipe = load_recipe(file)
-    assert (recipe.learning_rate, recipe.precision, recipe.max_grad_norm) == (1e-4, "no", 5.0)
+    assert (recipe.learning_rate, recipe.precision, recipe.max_grad_norm) == (1e-4, "float32", 5.0)
     assert (recipe.crop_size, recipe.validation_split) == ((256, 256), None)
     for text, message in (
         ("a: [", "no YAML"),

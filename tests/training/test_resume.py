@@ -4,6 +4,7 @@
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -69,17 +70,26 @@ def test_going_on_in_mixed_precision_and_with_a_stream(tiny_training):
     assert_same_weights(load_file(again.model / "model.safetensors"), load_file(fresh.model / "model.safetensors"))
 
 
-def test_the_command_goes_on_with_the_values_of_the_run(tiny_training, tmp_path, monkeypatch, capsys):
-    def run_command(output: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["cgrseg", "train", "--output", output, "--resume"])
+def test_the_command_goes_on_with_the_values_of_the_run(small_data, tiny_training, tmp_path, monkeypatch, capsys):
+    def run_command(output: str, command: tuple[str, ...] = ("cgrseg", "train", "--resume")) -> str:
+        monkeypatch.setattr(sys, "argv", [*command, "--output", output])
         with pytest.raises(SystemExit):
             main()
         return "".join(capsys.readouterr())
 
-    result = train(tiny_training.replace(max_steps=2, validation_split="validation"))
+    # What the command that evaluates the model has to say too.
+    data, names = tmp_path / "my data", tmp_path / "its names.json"
+    data.symlink_to(small_data)
+    names.write_text((small_data / "id2label.json").read_text())
+    about_data = {"data": str(data), "class_names": str(names), "validation_split": "val", "reduce_labels": False}
+    result = train(tiny_training.replace(max_steps=2, **about_data))
     printed = run_command(str(result.output))
     assert "Going on after step 2" in printed
     assert f"(mean IoU {100 * result.best_mean_iou:.2f}%)" in printed
+    command = shlex.split(printed.rpartition("Next: ")[2].splitlines()[0])
+    assert {str(data), str(names), "val", "--no-reduce-labels"} < set(command)
+    evaluated = run_command(str(tmp_path / "report"), (*command, "--limit", "1", "--worst", "0", "--num-workers", "0"))
+    assert "1 images in" in evaluated
     printed = run_command(str(tmp_path / "nothing"))
     assert "training starts anew" in printed and "--data" in printed
 

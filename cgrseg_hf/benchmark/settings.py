@@ -1,0 +1,93 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""What to measure; PyTorch is not needed to tell that it cannot be."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..inference.engine_names import ENGINE_NAMES
+from ..model_location import PRESET_NAMES
+from ..precisions import PRECISIONS
+
+# Models with random weights.
+SEGFORMER_NAMES = ("segformer-b0", "segformer-b1", "segformer-b2")
+CONFIGURATION_NAMES = (*PRESET_NAMES, *SEGFORMER_NAMES)
+FORMS = ("inference", "plain")
+ENGINES = tuple(name for name in ENGINE_NAMES if name != "auto")
+STAGES = {
+    "preparation": "photo's file to normalised pixels: reading, decoding, resizing, normalising, by the model's image "
+    "processor",
+    "network": "normalised pixels in the device's memory to logits in the device's memory, float32 both",
+    "post-processing": "logits to the label map at the photo's own size, by the model's image processor",
+    "whole-path": "photo's file to the label map at the photo's own size, one photo at a time: inference forms and "
+    "exports in this package's Segmenter, plain models in transformers' image-segmentation pipeline",
+}
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """
+    What to measure.
+
+    Args:
+        models (`list[str]`): Models as [`load_source`] takes them; the first is what the others are compared to.
+        engines (`list[str]`): `"torch"`, `"compile"`, `"onnxruntime"`, `"openvino"`.
+        forms (`list[str]`): `"inference"`, `"plain"`.
+        precisions (`list[str]`): `"float32"`, `"bfloat16"`, `"float16"`.
+        stages (`list[str]`): Names out of [`STAGES`]. All but the network are measured for single photos alone.
+        sizes (`list[tuple[int, int]]`): Heights and widths of the network's input in pixels.
+        batch_sizes (`list[int]`): Images that the network takes at once.
+        threads (`list[int]`): Processor cores to use.
+        photos (`Path`, *optional*): A photo or a folder of photos, for all stages but the network.
+        rounds (`int`): How often each is measured; 0 to count only.
+        device (`str`): Where PyTorch runs.
+        keep_freed_memory (`bool`): Let freed memory stay with the process, see `inference.keep_freed_memory`.
+
+    Raises:
+        ValueError: If a value does not exist or does not fit the others.
+    """
+
+    models: list[str]
+    engines: list[str] = field(default_factory=lambda: ["torch"])
+    forms: list[str] = field(default_factory=lambda: list(FORMS))
+    precisions: list[str] = field(default_factory=lambda: ["float32"])
+    stages: list[str] = field(default_factory=lambda: ["network"])
+    sizes: list[tuple[int, int]] = field(default_factory=lambda: [(512, 512)])
+    batch_sizes: list[int] = field(default_factory=lambda: [1])
+    threads: list[int] = field(default_factory=lambda: [_num_threads()])
+    photos: Path | None = None
+    rounds: int = 15
+    device: str = "cpu"
+    keep_freed_memory: bool = False
+
+    def __post_init__(self):
+        _check_names("engine", self.engines, ENGINES)
+        _check_names("form", self.forms, FORMS)
+        _check_names("precision", self.precisions, PRECISIONS)
+        _check_names("stage", self.stages, tuple(STAGES))
+        for numbers in (self.batch_sizes, self.threads, *self.sizes):
+            if min(numbers, default=0) < 1:
+                raise ValueError("Sizes, batch sizes and threads are 1 or more.")
+        if self.needs_photos and self.photos is None:
+            raise ValueError("Stages other than the network need photos: name a photo or a folder of photos.")
+        if self.device != "cpu":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise ValueError(f"device={self.device!r}, but PyTorch finds no CUDA device here: use device='cpu'.")
+
+    @property
+    def needs_photos(self) -> bool:
+        """Whether anything but the network is measured."""
+        return bool(set(self.stages) - {"network"})
+
+
+def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"There is no {kind} {name!r}: use one of {', '.join(known)}.")
+
+
+def _num_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -1,0 +1,17 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Names that were perhaps meant, for messages about names that do not exist."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """
+    A sentence that asks for the known name most like this one, with a space before it; empty if none is like it.
+
+    Args:
+        name (`str`): What came.
+        known (`Iterable[str]`): What would do.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else ""
