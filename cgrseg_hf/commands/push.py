@@ -35,6 +35,10 @@ def push(
     ] = None,
     message: Annotated[str | None, typer.Option(help="Message of the commit.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but send, and list what would be.")] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run and send code in the folder that is not this package's, too."),
+    ] = False,
 ) -> None:
     """
     Push a model to the Hugging Face Hub: weights, settings, code, card, evaluation, exports and pictures.
@@ -55,6 +59,7 @@ def push(
         revision=revision,
         message=message,
         dry_run=dry_run,
+        trust_remote_code=trust_remote_code,
     )
     for name, size in pushed.files.items():
         echo(f"{_size(size):>10}  {name}")

@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from .staging import stage_folder
 
 # What the HTTP library that huggingface_hub uses, not always the same one, raises where no answer came.
 _HttpError = HfHubHTTPError.__bases__[0]
+# Variables of the environment that are not for the code of models.
+_SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
 _PROGRAM = Path(__file__).parent / "loading_check.py"
 
 
@@ -54,12 +57,14 @@ def push_folder(
     revision: str | None = None,
     message: str | None = None,
     dry_run: bool = False,
+    trust_remote_code: bool = False,
 ) -> Push:
     """
     Push a model to the Hub: weights, settings, code, card, evaluation, exports, and pictures for the card.
 
-    Before anything is sent, a process of its own that lacks this package loads what would be, segments a made-up
-    picture and calls the handler for Inference Endpoints. The Hub is the one that the environment variable
+    The code that goes along is this package's own, and other code in the folder is refused unless it is trusted. Before
+    anything is sent, with `dry_run` too, a process of its own that lacks this package loads what would be, segments a
+    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. The Hub is the one that the environment variable
     `HF_ENDPOINT` names, by default https://huggingface.co.
 
     Args:
@@ -84,13 +89,16 @@ def push_folder(
             Message of the commit.
         dry_run (`bool`, *optional*, defaults to `False`):
             Do everything but send.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether code in `source` that is not this package's, such as another architecture's or a handler of your
+            own, goes along and is run here for the check. Code of CGRSeg's in `source` stays as it is then.
 
     Returns:
         [`Push`]: what was sent.
 
     Raises:
-        ValueError: If the folder, its card or what goes with it is not ready, does not load, or the Hub refuses it; or
-            if there is no token.
+        ValueError: If the folder, its card or what goes with it is not ready, brings code that is not trusted, does not
+            load, or the Hub refuses it; or if there is no token.
         OSError: If the Hub cannot be reached or fails.
     """
     validate_repo_id(repo_id)
@@ -113,6 +121,7 @@ def push_folder(
             exports=[Path(path) for path in exports],
             pictures=[Path(path) for path in pictures],
             picture_credit=picture_credit,
+            trust_remote_code=trust_remote_code,
         )
         model_class, labels = check_loading(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -123,7 +132,13 @@ def push_folder(
 
 def check_loading(folder: Path) -> tuple[str, list[str]]:
     """
-    Load a folder in a process that cannot import this package nor reach the Hub, and segment a made-up picture.
+    Load a folder in a process that cannot import this package, and segment a made-up picture.
+
+    The process runs the code in the folder as the user who calls this; it is no sandbox. Its environment lacks whatever
+    is called a token, a password or the like, the Hub's client finds neither a token nor a cache there, and is offline.
+
+    Args:
+        folder (`Path`): What would be sent, with `handler.py`; its code must be trusted.
 
     Returns:
         `tuple[str, list[str]]`: the class that it loads as, and the labels of the classes found.
@@ -132,9 +147,10 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
         ValueError: If it does not load, or what it answers is no segmentation; with the last line of the error.
     """
     with tempfile.TemporaryDirectory(prefix="cgrseg-modules-") as empty:
+        environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         # What an earlier load has cached could stand in for what is missing from the folder.
-        nothing = {"HF_HUB_CACHE": f"{empty}/hub", "HF_MODULES_CACHE": f"{empty}/modules", "HF_HUB_OFFLINE": "1"}
-        environment = {**os.environ, **nothing}
+        environment |= {"HF_HOME": empty, "HF_HUB_CACHE": f"{empty}/hub", "HF_MODULES_CACHE": f"{empty}/modules"}
+        environment |= {"HF_HUB_OFFLINE": "1"}
         # As text, so that Python looks for modules in the empty folder and not beside the program.
         command = [sys.executable, "-c", _PROGRAM.read_text(encoding="utf-8"), str(folder.resolve())]
         ended = subprocess.run(
