@@ -28,7 +28,11 @@ def push(
     ] = "",
     private: Annotated[
         bool | None,
-        typer.Option("--private/--public", help="Who sees a new repo.", show_default="as the account has it"),
+        typer.Option(
+            "--private/--public",
+            help="Who sees a new repo; one that exists has to be so.",
+            show_default="as the account has it",
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch to commit to, made if need be.", show_default="main")
@@ -43,8 +47,8 @@ def push(
     """
     Push a model to the Hugging Face Hub: weights, settings, code, card, evaluation, exports and pictures.
 
-    First a process without this package loads what would be sent, and segments a picture with it. HF_ENDPOINT names
-    another Hub.
+    First a process without this package loads what would be sent, and segments a picture with it. What an earlier push
+    has left there and this one does not replace is deleted, other files stay. HF_ENDPOINT names another Hub.
     """
     from ..hub import push_folder
 
@@ -63,6 +67,10 @@ def push(
     )
     for name, size in pushed.files.items():
         echo(f"{_size(size):>10}  {name}")
+    for name in pushed.deleted or ():
+        echo(f"{'delete' if pushed.url is None else 'deleted':>10}  {name}")
+    if pushed.deleted is None:
+        echo("The repo could not be read: it is not known whether an earlier push has left files there.")
     echo(f"Loads without cgrseg_hf as {pushed.model_class.rpartition('.')[2]}, and segments.")
     total = f"{len(pushed.files)} files, {_size(sum(pushed.files.values()))}"
     echo(f"Nothing was sent: {total}." if pushed.url is None else f"Sent {total}: {pushed.url}")

@@ -38,13 +38,13 @@ def stage_code(source: Path, target: Path, trust_remote_code: bool = False) -> N
             check_inside(file, source)
             shutil.copy2(file, target / file.name)
     _add_own_code(target, trust_remote_code)
-    if foreign := find_foreign_code(source, target):
-        if not trust_remote_code:
-            raise ValueError(
-                f"{source} brings code that is not of cgrseg_hf: {', '.join(foreign)}. A push runs it on this computer "
-                "as you, and publishes it: read it, and then add --trust-remote-code (trust_remote_code=True); or take "
-                "it out of the folder."
-            )
+    foreign = find_foreign_code(source, target)
+    if foreign and not trust_remote_code:
+        raise ValueError(
+            f"{source} brings code that is not of cgrseg_hf: {', '.join(foreign)}. A push runs it on this computer as "
+            "you, and publishes it: read it, and then add --trust-remote-code (trust_remote_code=True); or take it out "
+            "of the folder."
+        )
     for name in _OWN_FILES:
         if not (name == _HANDLER and _HANDLER in foreign):
             shutil.copy2(Path(__file__).parent / name, target / name)

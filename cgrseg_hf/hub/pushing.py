@@ -2,6 +2,7 @@
 """Sends a trained model to the Hub, once it loads for somebody who does not have this package."""
 
 import contextlib
+import glob
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import CARD_FILE
+from .repos import Repo, check_visibility, find_leftovers, look_up
 from .staging import stage_folder
 
 # What the HTTP library that huggingface_hub uses, not always the same one, raises where no answer came.
@@ -37,12 +39,15 @@ class Push:
         model_class (`str`): The class that the folder loads as without this package.
         labels (`list[str]`): Classes that it found in a made-up picture.
         url (`str`, *optional*): The commit, unless nothing was sent.
+        deleted (`list[str]`, *optional*): Names of files in the repo that an earlier push had left there; `None` where
+            the repo could not be read, which only a dry run takes.
     """
 
     files: dict[str, int]
     model_class: str
     labels: list[str]
     url: str | None = None
+    deleted: list[str] | None = None
 
 
 def push_folder(
@@ -64,8 +69,10 @@ def push_folder(
 
     The code that goes along is this package's own, and other code in the folder is refused unless it is trusted. Before
     anything is sent, with `dry_run` too, a process of its own that lacks this package loads what would be, segments a
-    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. The Hub is the one that the environment variable
-    `HF_ENDPOINT` names, by default https://huggingface.co.
+    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. What an earlier push has left
+    in the repo and this one does not replace is deleted with the same commit: weights in other parts, code, evaluation,
+    pictures and exports, which belong to other weights. Other files stay. The Hub is the one that the environment
+    variable `HF_ENDPOINT` names, by default https://huggingface.co.
 
     Args:
         source (`str` or `os.PathLike`):
@@ -82,7 +89,8 @@ def push_folder(
         picture_credit (`str`, *optional*):
             Whose photos these are and their licence, in Markdown; needed with `pictures`.
         private (`bool`, *optional*):
-            Whether a new repo is for its owner alone; by default as the owner's account has it.
+            Whether a new repo is for its owner alone, by default as the owner's account has it; one that exists has to
+            be so already.
         revision (`str`, *optional*):
             Branch to commit to, made from `main` if need be; by default `main`.
         message (`str`, *optional*):
@@ -98,7 +106,8 @@ def push_folder(
 
     Raises:
         ValueError: If the folder, its card or what goes with it is not ready, brings code that is not trusted, does not
-            load, or the Hub refuses it; or if there is no token.
+            load, or the Hub refuses it; if the repo exists with another visibility than `private`; or if there is no
+            token.
         OSError: If the Hub cannot be reached or fails.
     """
     validate_repo_id(repo_id)
@@ -123,11 +132,15 @@ def push_folder(
             picture_credit=picture_credit,
             trust_remote_code=trust_remote_code,
         )
+        is_known, repo = _look_up(repo_id, branch, dry_run)
+        check_visibility(repo_id, repo, private)
         model_class, labels = check_loading(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-        url = None if dry_run else send_folder(folder, repo_id, private, branch, message or "Push model with cgrseg")
-    return Push(files, model_class, labels, url)
+        leftovers = find_leftovers(repo.files if repo else (), files)
+        message = message or "Push model with cgrseg"
+        url = None if dry_run else send_folder(folder, repo_id, private, branch, message, leftovers)
+    return Push(files, model_class, labels, url, leftovers if is_known else None)
 
 
 def check_loading(folder: Path) -> tuple[str, list[str]]:
@@ -166,9 +179,16 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
     return answer["class"], answer["labels"]
 
 
-def send_folder(folder: Path, repo_id: str, private: bool | None, branch: str | None, message: str) -> str:
+def send_folder(
+    folder: Path,
+    repo_id: str,
+    private: bool | None,
+    branch: str | None,
+    message: str,
+    deleted: Sequence[str] = (),
+) -> str:
     """
-    Commit all files of a folder to a repo, which is made if need be.
+    Commit all files of a folder to a repo, which is made if need be, and delete others there.
 
     Returns:
         `str`: the commit's address.
@@ -183,8 +203,25 @@ def send_folder(folder: Path, repo_id: str, private: bool | None, branch: str | 
         repo = api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo.repo_id, branch=branch, exist_ok=True)
-        commit = api.upload_folder(repo_id=repo.repo_id, folder_path=folder, revision=branch, commit_message=message)
+        commit = api.upload_folder(
+            repo_id=repo.repo_id,
+            folder_path=folder,
+            revision=branch,
+            commit_message=message,
+            delete_patterns=[glob.escape(name) for name in deleted] or None,
+        )
     return str(commit.commit_url)
+
+
+def _look_up(repo_id: str, branch: str | None, dry_run: bool) -> tuple[bool, Repo | None]:
+    """Whether the Hub could be asked, which only a dry run goes without, and the repo, if there is one."""
+    try:
+        with _hub_errors_in_words(repo_id):
+            return True, look_up(HfApi(), repo_id, branch)
+    except (ValueError, OSError):
+        if not dry_run:
+            raise
+        return False, None
 
 
 def _validate(card: Path) -> None:

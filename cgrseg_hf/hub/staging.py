@@ -16,6 +16,7 @@ from ..inference.pictures import open_picture, to_photo
 from .cards import CARD_FILE, extend_card, read_card
 from .code import stage_code
 from .files import CONFIG, IMAGE_PROCESSOR, PICTURES, REPORT, REPORT_FILES, check_inside, read_json, write_json
+from .repos import PICTURE_ENDINGS
 
 _MODEL_FILES = (CONFIG, IMAGE_PROCESSOR, "model*.safetensors", "model.safetensors.index.json", "LICENSE*")
 _LONGEST_SIDE = 1024  # of a picture on a card, in pixels
@@ -118,7 +119,7 @@ def stage_pictures(model: Path, target: Path, pictures: Sequence[Path]) -> list[
     segmenter = Segmenter.from_pretrained(model, engine="torch")
     names = []
     for path in pictures:
-        photo_name, overlay_name = (f"{PICTURES}/{path.stem}{ending}.jpg" for ending in ("", "-classes"))
+        photo_name, overlay_name = (f"{PICTURES}/{path.stem}{ending}" for ending in PICTURE_ENDINGS)
         if (target / photo_name).exists() or (target / overlay_name).exists():
             raise ValueError(f"{path} would take another picture's name on the card: rename one of them.")
         photo = to_photo(open_picture(path))

@@ -12,6 +12,7 @@ from hub_server import UNKNOWN_TOKEN
 from cgrseg_hf import image_processing_cgrseg
 from cgrseg_hf.hub import check_loading, handler, push_folder
 from cgrseg_hf.hub.pushing import send_folder
+from cgrseg_hf.hub.repos import find_leftovers
 from cgrseg_hf.hub.staging import stage_folder
 
 CARD = """---
@@ -167,6 +168,25 @@ def test_branch_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyP
         send_folder(folder, "user/branched", None, "second", message)
     assert hub.store.commit_id("user/branched", "main") == first
     assert hub.names("user/branched", "second") == hub.names("user/branched") | {"LICENSE"}
+
+
+def test_visibility_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyPatch):
+    hub.store.create("user/open", "public")
+    for dry_run in (False, True):
+        with pytest.raises(ValueError, match=r"exists and is public, not private.*settings.*leave --private"):
+            push_folder(folder, "user/open", private=True, dry_run=dry_run)
+    assert hub.names("user/open") == set()
+
+
+def test_only_what_an_earlier_push_wrote_is_left_over():
+    sent = ["README.md", "config.json", "model.safetensors", "onnx/export.json", "onnx/model.onnx"]
+    owned = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "modeling_cgrseg.py", "report.json"]
+    owned += ["per_class.csv", "pictures/a [1].jpg", "pictures/a [1]-classes.jpg", "onnx/model.onnx.data"]
+    owned += ["old/export.json", "old/deep/model.bin"]
+    others = [".gitattributes", "LICENSE", "model_2.safetensors", "train.py", "pictures/mine.jpg", "docs/report.json"]
+    others += ["docs/old/export.json", "pictures/b-classes.jpg"]
+    assert find_leftovers([*sent, *owned, *others], sent) == sorted(owned)
+    assert find_leftovers(others, sent) == []
 
 
 def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):
