@@ -11,8 +11,8 @@ from transformers.dynamic_module_utils import custom_object_save
 from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegImageProcessorPil
 from .files import CONFIG, IMAGE_PROCESSOR, check_inside, read_json, write_json
 
-_HANDLER = "handler.py"
-_OWN_FILES = (_HANDLER, "requirements.txt")
+HANDLER = "handler.py"
+_OWN_FILES = (HANDLER, "requirements.txt")
 _OWN_IMAGE_PROCESSORS = (CGRSegImageProcessor.__name__, CGRSegImageProcessorPil.__name__)
 # Settings by which transformers finds code.
 _NAMES_OF_CODE = ("auto_map", "custom_pipelines")
@@ -46,7 +46,7 @@ def stage_code(source: Path, target: Path, trust_remote_code: bool = False) -> N
             "of the folder."
         )
     for name in _OWN_FILES:
-        if not (name == _HANDLER and _HANDLER in foreign):
+        if not (name == HANDLER and HANDLER in foreign):
             shutil.copy2(Path(__file__).parent / name, target / name)
 
 
@@ -56,8 +56,8 @@ def find_foreign_code(source: Path, target: Path) -> list[str]:
     foreign = []
     for file in sorted(source.glob("*.py")):
         staged, own = target / file.name, own_code / file.name
-        if file.name == _HANDLER:
-            is_own = _title_of(file) == _title_of(Path(__file__).parent / _HANDLER)
+        if file.name == HANDLER:
+            is_own = _title_of(file) == _title_of(Path(__file__).parent / HANDLER)
         else:
             is_own = staged.is_file() and own.is_file() and staged.read_bytes() == own.read_bytes()
         if not is_own:

@@ -5,16 +5,15 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedConfig
 
-from ..evaluation import without_sources
+from ..evaluation import check_report_classes, without_sources
 from ..export.settings import EXPORT_FILE, is_export, read_settings
 from ..inference import Segmenter
 from ..inference.pictures import open_picture, to_photo
 from .cards import CARD_FILE, extend_card, read_card
-from .code import stage_code
+from .code import HANDLER, stage_code
 from .files import CONFIG, IMAGE_PROCESSOR, PICTURES, REPORT, REPORT_FILES, check_inside, read_json, write_json
 from .repos import PICTURE_ENDINGS
 
@@ -54,7 +53,8 @@ def stage_folder(
         stage_report(report or source, target, repo_id, id2label)
     exported = [stage_export(folder, target, id2label) for folder in exports]
     overlays = stage_pictures(source, target, pictures)
-    text = extend_card(card, repo_id, revision, exported, overlays, picture_credit.strip())
+    has_code = any(file.name != HANDLER for file in target.glob("*.py"))
+    text = extend_card(card, repo_id, revision, exported, overlays, picture_credit.strip(), has_code)
     (target / CARD_FILE).write_text(text, encoding="utf-8")
 
 
@@ -83,9 +83,7 @@ def stage_report(report: Path, target: Path, repo_id: str, id2label: dict[int, s
     if not path.is_file():
         raise ValueError(f"There is no {path}: --report takes the folder that `cgrseg evaluate` wrote.")
     content = read_json(path)
-    names = [one["name"] for one in content.get("classes", ())]
-    if names != list(id2label.values()):
-        raise ValueError(f"{path} is of a model with other classes, {_some(names)}: this one has {_some(id2label)}.")
+    check_report_classes(content, id2label, path)
     write_json(target / REPORT, {**without_sources(content), "model": repo_id})
     for name in REPORT_FILES:
         if (path.parent / name).is_file():
@@ -135,8 +133,3 @@ def read_id2label(folder: Path) -> dict[int, str]:
     """The names of a model's classes by number; none of its code is needed to read them."""
     config = PreTrainedConfig.from_dict(read_json(folder / CONFIG))
     return dict(sorted(config.id2label.items()))
-
-
-def _some(names: Any) -> str:
-    names = list(names.values() if isinstance(names, dict) else names)
-    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
