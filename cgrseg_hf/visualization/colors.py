@@ -51,9 +51,12 @@ def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | N
             - Colours by id, one for each class at least.
 
     Raises:
-        ValueError: If no palette has that name, or there are fewer colours than classes.
+        ValueError: If no palette has that name, there are fewer colours than classes, or they have other values than
+            whole numbers from 0 to 255.
     """
     num_colors = max(id2label, default=-1) + 1
+    if palette is not None and not isinstance(palette, str):
+        return _check_colors(palette, num_colors)
     if palette is None or palette == "usual":
         from ..data.catalog import find_palette  # it comes with packages that take time to load
 
@@ -62,14 +65,20 @@ def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | N
         return [class_color(class_id) for class_id in range(num_colors)]
     if palette == "colorblind":
         return [_colorblind_safe_color(class_id) for class_id in range(num_colors)]
-    if isinstance(palette, str):
-        names = ", ".join(repr(name) for name in get_args(PaletteName))
-        raise ValueError(f"No palette is named {palette!r}: use one of {names}, or give the colours by class id.")
+    names = ", ".join(repr(name) for name in get_args(PaletteName))
+    raise ValueError(f"No palette is named {palette!r}: use one of {names}, or give the colours by class id.")
+
+
+def _check_colors(palette: Sequence[Color], num_colors: int) -> list[Color]:
+    """Somebody's own colours, of an array too, as whole numbers from 0 to 255."""
     if len(palette) < num_colors:
         raise ValueError(
             f"There are {len(palette)} colours for classes up to id {num_colors - 1}: give {num_colors}, one for each."
         )
-    return [tuple(color) for color in palette]
+    for color in palette:
+        if len(color) != 3 or any(value != int(value) or not 0 <= value <= 255 for value in color):
+            raise ValueError(f"{tuple(color)} is no colour: give red, green and blue as whole numbers from 0 to 255.")
+    return [tuple(map(int, color)) for color in palette]
 
 
 def _colorblind_safe_color(class_id: int) -> Color:

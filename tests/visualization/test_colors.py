@@ -82,6 +82,10 @@ def test_more_classes_have_colours_of_their_own():
 def test_colours_of_ones_own():
     colors = [(1, 2, 3), [4, 5, 6], (7, 8, 9)]
     assert class_colors(name_classes(2), colors) == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    assert class_colors(name_classes(2), np.array(colors, dtype=np.uint8)) == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    for wrong in ((0.5, 0.1, 0.2), (1, 2, 256), (1, 2, 3, 4)):
+        with pytest.raises(ValueError, match="is no colour"):
+            class_colors(name_classes(1), [wrong])
     with pytest.raises(ValueError, match=r"3 colours .* id 3: give 4"):
         class_colors(name_classes(4), colors)
     with pytest.raises(ValueError, match=r"'colourblind'.*'colorblind'"):
