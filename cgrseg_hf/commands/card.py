@@ -54,7 +54,7 @@ def card(
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
-    from ..evaluation import check_report_classes
+    from ..evaluation.report import check_report_classes
     from ..model_card import describe_size, make_model_card, read_log, write_card
 
     if not (folder / "config.json").is_file():

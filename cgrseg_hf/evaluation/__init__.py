@@ -4,7 +4,7 @@
 from .evaluator import EvaluationResult, WorstImage, evaluate_model
 from .metric import MeanIoU, metrics_from_confusion_matrix
 from .prediction import REFERENCE_SCALES, EvaluationProtocol, predict_label_map
-from .report import check_report_classes, per_class_table, without_sources, write_report
+from .report import per_class_table, without_sources, write_report
 from .trainer import make_compute_metrics, preprocess_logits_for_metrics
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "EvaluationResult",
     "MeanIoU",
     "WorstImage",
-    "check_report_classes",
     "evaluate_model",
     "make_compute_metrics",
     "metrics_from_confusion_matrix",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from ..evaluation import check_report_classes, without_sources
+from ..evaluation.report import check_report_classes, without_sources
 from ..export.settings import EXPORT_FILE, is_export, read_settings
 from ..inference import Segmenter
 from ..inference.pictures import open_picture, to_photo
