@@ -14,11 +14,15 @@ def card(
     folder: Annotated[
         Path, typer.Argument(help="Folder of the model and its image processor, such as runs/mine/best.")
     ],
+    report: Annotated[Path, typer.Option(help="Folder that evaluate wrote for this model, or its report.json.")],
     facts: Annotated[
-        Path,
-        typer.Option(help="YAML of what no file knows: name, summary, dataset, license, uses, training, limits, …"),
-    ],
-    report: Annotated[Path, typer.Option(help="Folder that evaluate wrote, or its report.json.")],
+        Path | None,
+        typer.Option(
+            help="YAML of what no file knows: name, summary, dataset, license, uses, training, limits, … Needed; left "
+            "out, an example is shown.",
+            show_default=False,
+        ),
+    ] = None,
     log: Annotated[
         Path | None,
         typer.Option(help="The training's log.jsonl, for the curve.", show_default="the one beside the model's folder"),
@@ -29,37 +33,51 @@ def card(
             help="Folder that benchmark wrote, or its benchmark.json, for the speed.", show_default="no speed"
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a README.md that this command did not write.")
+    ] = False,
 ) -> None:
     """
     Write a model's card, README.md in its folder, from an evaluation and what you say of it.
 
     model_cards/cgrseg-t-camvid.yaml in the repository shows what the facts look like.
     """
-    from ..model_card import read_facts
+    from ..model_card import FACTS_HINT, check_may_write, read_facts
 
+    if facts is None:
+        raise ValueError(f"There is no --facts. {FACTS_HINT}")
+    target = folder / "README.md"
+    check_may_write(target, overwrite)
     words, scores = read_facts(facts), _read(report, "report.json")
     speed = None if benchmark is None else _read(benchmark, "benchmark.json")
 
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
-    from ..model_card import make_model_card, read_log
+    from ..evaluation.report import check_report_classes
+    from ..model_card import describe_size, make_model_card, read_log, write_card
 
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
+    config = AutoConfig.from_pretrained(folder)
+    check_report_classes(scores, config.id2label, report)
     with torch.device("meta"):
-        model = AutoModelForSemanticSegmentation.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForSemanticSegmentation.from_config(config)
+    size = AutoImageProcessor.from_pretrained(folder).size
     log = log or folder.resolve().parent / "log.jsonl"
     written = make_model_card(
         words,
         scores,
         read_log(log) if log.is_file() else [],
         model.num_parameters(),
-        AutoImageProcessor.from_pretrained(folder).size,
+        size,
         speed,
+        config.model_type,
     )
-    written.save(folder / "README.md")
-    echo(f"The card is {folder / 'README.md'}. Next: cgrseg push {folder} USER/NAME --report {report}")
+    write_card(written, target, overwrite)
+    name, precision = scores.get("model", "a model without a name"), scores.get("precision", "unknown precision")
+    echo(f"Scores of {name}: {precision}, {scores['num_images']} images, {describe_size(size)}.")
+    echo(f"The card is {target}. Next: cgrseg push {folder} USER/NAME --report {report}")
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

@@ -28,19 +28,27 @@ def push(
     ] = "",
     private: Annotated[
         bool | None,
-        typer.Option("--private/--public", help="Who sees a new repo.", show_default="as the account has it"),
+        typer.Option(
+            "--private/--public",
+            help="Who sees a new repo; one that exists has to be so.",
+            show_default="as the account has it",
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch to commit to, made if need be.", show_default="main")
     ] = None,
     message: Annotated[str | None, typer.Option(help="Message of the commit.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but send, and list what would be.")] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run and send code in the folder that is not this package's, too."),
+    ] = False,
 ) -> None:
     """
     Push a model to the Hugging Face Hub: weights, settings, code, card, evaluation, exports and pictures.
 
-    First a process without this package loads what would be sent, and segments a picture with it. HF_ENDPOINT names
-    another Hub.
+    First a process without this package loads what would be sent, and segments a picture with it. What an earlier push
+    has left there and this one does not replace is deleted, other files stay. HF_ENDPOINT names another Hub.
     """
     from ..hub import push_folder
 
@@ -55,9 +63,14 @@ def push(
         revision=revision,
         message=message,
         dry_run=dry_run,
+        trust_remote_code=trust_remote_code,
     )
     for name, size in pushed.files.items():
         echo(f"{_size(size):>10}  {name}")
+    for name in pushed.deleted or ():
+        echo(f"{'delete' if pushed.url is None else 'deleted':>10}  {name}")
+    if pushed.deleted is None:
+        echo("The repo could not be read: it is not known whether an earlier push has left files there.")
     echo(f"Loads without cgrseg_hf as {pushed.model_class.rpartition('.')[2]}, and segments.")
     total = f"{len(pushed.files)} files, {_size(sum(pushed.files.values()))}"
     echo(f"Nothing was sent: {total}." if pushed.url is None else f"Sent {total}: {pushed.url}")

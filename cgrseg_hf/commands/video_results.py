@@ -2,12 +2,16 @@
 """What `cgrseg predict` writes of a video."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..terminal import printable
+
+# What a frame's classes are called.
+_FRAME = re.compile(r"\d{6,}\.png")
 
 if TYPE_CHECKING:
     from ..inference import Segmentation, Segmenter, Video
@@ -38,6 +42,9 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
     overlay, areas = target.with_name(f"{target.name}_overlay.mp4"), target.with_name(f"{target.name}_areas.json")
     classes = target.with_name(f"{target.name}_classes")
     classes.mkdir(parents=True, exist_ok=True)
+    for file in classes.glob("*.png"):
+        if _FRAME.fullmatch(file.name):  # of an earlier video, perhaps a longer one
+            file.unlink()
     frames: list[dict[str, Any]] = []
 
     def draw(numbered: "tuple[int, Segmentation]") -> "tuple[np.ndarray, dict[str, float]]":

@@ -40,7 +40,7 @@ _LONGEST_SUMMARY = 480
 
 
 @dataclass(frozen=True)
-class CardFacts:
+class CardExcerpt:
     """
     What the page takes from a model's card, as plain text; empty where the card has it not.
 
@@ -65,12 +65,12 @@ class DemoModel:
     Args:
         name (`str`): What it is called on the page.
         segmenter ([`Segmenter`]): The model.
-        card ([`CardFacts`]): What its card says.
+        card ([`CardExcerpt`]): What its card says.
     """
 
     name: str
     segmenter: Segmenter
-    card: CardFacts = CardFacts()
+    card: CardExcerpt = CardExcerpt()
 
 
 class ModelShelf:
@@ -221,11 +221,11 @@ def load_model(name: str, engine: str = "auto", device: str | None = None, max_p
     if not card_file.is_file():
         return DemoModel(folder.resolve().name, segmenter)
     with card_file.open("rb") as file:
-        card = read_card(file.read(_LONGEST_CARD).decode("utf-8", errors="replace"))
+        card = read_excerpt(file.read(_LONGEST_CARD).decode("utf-8", errors="replace"))
     return DemoModel(card.title or folder.resolve().name, segmenter, card)
 
 
-def read_card(text: str) -> CardFacts:
+def read_excerpt(text: str) -> CardExcerpt:
     """
     What a model's card in Markdown says, with or without metadata.
 
@@ -237,7 +237,7 @@ def read_card(text: str) -> CardFacts:
     lead = _without_comments(re.split(r"^#", lead, maxsplit=1, flags=re.MULTILINE)[0])
     paragraphs = [one.strip() for one in re.split(r"\n\s*\n", lead)]
     bold = [found[1] for one in paragraphs if (found := re.match(r"\*\*(.+?)\*\*", one))]
-    return CardFacts(
+    return CardExcerpt(
         _to_plain_text(title[1])[:_LONGEST_TITLE] if title else "",
         _shorten(" ".join(filter(None, map(_to_plain_text, paragraphs)))),
         _shorten(" ".join(map(_to_plain_text, bold))),

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,31 @@ def without_sources(report: dict[str, Any]) -> dict[str, Any]:
     if report.get("cross_check"):
         report["cross_check"] = {**report["cross_check"], "metric": Path(report["cross_check"]["metric"]).name}
     return report
+
+
+def check_report_classes(report: Mapping[str, Any], id2label: Mapping[int, str], source: str | Path) -> None:
+    """
+    See that a report is of a model with these classes.
+
+    Args:
+        report (`Mapping`): The content of a `report.json`.
+        id2label (`Mapping[int, str]`): Names of the model's classes.
+        source (`str` or `Path`): What to call the report in a message.
+
+    Raises:
+        ValueError: If its classes are others.
+    """
+    reported = [one["name"] for one in report.get("classes", ())]
+    names = [name for _, name in sorted(id2label.items())]
+    if reported != names:
+        raise ValueError(
+            f"{source} is of a model with other classes, {_some(reported)}: this one has {_some(names)}. Give the "
+            "report that `cgrseg evaluate` wrote for this model."
+        )
+
+
+def _some(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
 def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ def extend_card(
     exports: Sequence[str] = (),
     pictures: Sequence[str] = (),
     credit: str = "",
+    has_code: bool = True,
 ) -> str:
     """
     The card's content with a section on the repo, before the first section; what an earlier push added goes.
@@ -76,8 +77,11 @@ def extend_card(
         exports (`Sequence[str]`): For each exported folder a line: its name and what it is.
         pictures (`Sequence[str]`): Names of the pictures to show, relative to the card.
         credit (`str`): Where the pictures are from, and their licence.
+        has_code (`bool`): Whether the model needs the code in the repo; those of transformers do not.
     """
     options = f', revision="{revision}"' if revision else ""
+    options += ", trust_remote_code=True" if has_code else ""
+    lead = "The model's code lies beside the weights; `handler.py`" if has_code else "`handler.py`"
     lines = [
         _START,
         "## From the Hub",
@@ -85,10 +89,10 @@ def extend_card(
         "```python",
         "from transformers import pipeline",
         "",
-        f'segment = pipeline("image-segmentation", model="{repo_id}"{options}, trust_remote_code=True)',
+        f'segment = pipeline("image-segmentation", model="{repo_id}"{options})',
         "```",
         "",
-        "The model's code lies beside the weights; `handler.py` serves it on Inference Endpoints.",
+        f"{lead} serves it on Inference Endpoints.",
     ]
     if exports:
         lines += ["", "Exports for other engines, each in a folder of its own:", ""]

@@ -2,8 +2,10 @@
 """Sends a trained model to the Hub, once it loads for somebody who does not have this package."""
 
 import contextlib
+import glob
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,10 +19,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import CARD_FILE
+from .repos import Repo, check_visibility, find_leftovers, look_up
 from .staging import stage_folder
 
 # What the HTTP library that huggingface_hub uses, not always the same one, raises where no answer came.
 _HttpError = HfHubHTTPError.__bases__[0]
+# Variables of the environment that are not for the code of models.
+_SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
 _PROGRAM = Path(__file__).parent / "loading_check.py"
 
 
@@ -34,12 +39,15 @@ class Push:
         model_class (`str`): The class that the folder loads as without this package.
         labels (`list[str]`): Classes that it found in a made-up picture.
         url (`str`, *optional*): The commit, unless nothing was sent.
+        deleted (`list[str]`, *optional*): Names of files in the repo that an earlier push had left there; `None` where
+            the repo could not be read, which only a dry run takes.
     """
 
     files: dict[str, int]
     model_class: str
     labels: list[str]
     url: str | None = None
+    deleted: list[str] | None = None
 
 
 def push_folder(
@@ -54,13 +62,17 @@ def push_folder(
     revision: str | None = None,
     message: str | None = None,
     dry_run: bool = False,
+    trust_remote_code: bool = False,
 ) -> Push:
     """
     Push a model to the Hub: weights, settings, code, card, evaluation, exports, and pictures for the card.
 
-    Before anything is sent, a process of its own that lacks this package loads what would be, segments a made-up
-    picture and calls the handler for Inference Endpoints. The Hub is the one that the environment variable
-    `HF_ENDPOINT` names, by default https://huggingface.co.
+    The code that goes along is this package's own, and other code in the folder is refused unless it is trusted. Before
+    anything is sent, with `dry_run` too, a process of its own that lacks this package loads what would be, segments a
+    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. What an earlier push has left
+    in the repo and this one does not replace is deleted with the same commit: weights in other parts, code, evaluation,
+    pictures and exports, which belong to other weights. Other files stay. The Hub is the one that the environment
+    variable `HF_ENDPOINT` names, by default https://huggingface.co.
 
     Args:
         source (`str` or `os.PathLike`):
@@ -77,20 +89,25 @@ def push_folder(
         picture_credit (`str`, *optional*):
             Whose photos these are and their licence, in Markdown; needed with `pictures`.
         private (`bool`, *optional*):
-            Whether a new repo is for its owner alone; by default as the owner's account has it.
+            Whether a new repo is for its owner alone, by default as the owner's account has it; one that exists has to
+            be so already.
         revision (`str`, *optional*):
             Branch to commit to, made from `main` if need be; by default `main`.
         message (`str`, *optional*):
             Message of the commit.
         dry_run (`bool`, *optional*, defaults to `False`):
             Do everything but send.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether code in `source` that is not this package's, such as another architecture's or a handler of your
+            own, goes along and is run here for the check. Code of CGRSeg's in `source` stays as it is then.
 
     Returns:
         [`Push`]: what was sent.
 
     Raises:
-        ValueError: If the folder, its card or what goes with it is not ready, does not load, or the Hub refuses it; or
-            if there is no token.
+        ValueError: If the folder, its card or what goes with it is not ready, brings code that is not trusted, does not
+            load, or the Hub refuses it; if the repo exists with another visibility than `private`; or if there is no
+            token.
         OSError: If the Hub cannot be reached or fails.
     """
     validate_repo_id(repo_id)
@@ -113,17 +130,28 @@ def push_folder(
             exports=[Path(path) for path in exports],
             pictures=[Path(path) for path in pictures],
             picture_credit=picture_credit,
+            trust_remote_code=trust_remote_code,
         )
+        is_known, repo = _look_up(repo_id, branch, dry_run)
+        check_visibility(repo_id, repo, private)
         model_class, labels = check_loading(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-        url = None if dry_run else send_folder(folder, repo_id, private, branch, message or "Push model with cgrseg")
-    return Push(files, model_class, labels, url)
+        leftovers = find_leftovers(repo.files if repo else (), files)
+        message = message or "Push model with cgrseg"
+        url = None if dry_run else send_folder(folder, repo_id, private, branch, message, leftovers)
+    return Push(files, model_class, labels, url, leftovers if is_known else None)
 
 
 def check_loading(folder: Path) -> tuple[str, list[str]]:
     """
-    Load a folder in a process that cannot import this package nor reach the Hub, and segment a made-up picture.
+    Load a folder in a process that cannot import this package, and segment a made-up picture.
+
+    The process runs the code in the folder as the user who calls this; it is no sandbox. Its environment lacks whatever
+    is called a token, a password or the like, the Hub's client finds neither a token nor a cache there, and is offline.
+
+    Args:
+        folder (`Path`): What would be sent, with `handler.py`; its code must be trusted.
 
     Returns:
         `tuple[str, list[str]]`: the class that it loads as, and the labels of the classes found.
@@ -132,9 +160,10 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
         ValueError: If it does not load, or what it answers is no segmentation; with the last line of the error.
     """
     with tempfile.TemporaryDirectory(prefix="cgrseg-modules-") as empty:
+        environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         # What an earlier load has cached could stand in for what is missing from the folder.
-        nothing = {"HF_HUB_CACHE": f"{empty}/hub", "HF_MODULES_CACHE": f"{empty}/modules", "HF_HUB_OFFLINE": "1"}
-        environment = {**os.environ, **nothing}
+        environment |= {"HF_HOME": empty, "HF_HUB_CACHE": f"{empty}/hub", "HF_MODULES_CACHE": f"{empty}/modules"}
+        environment |= {"HF_HUB_OFFLINE": "1"}
         # As text, so that Python looks for modules in the empty folder and not beside the program.
         command = [sys.executable, "-c", _PROGRAM.read_text(encoding="utf-8"), str(folder.resolve())]
         ended = subprocess.run(
@@ -150,9 +179,16 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
     return answer["class"], answer["labels"]
 
 
-def send_folder(folder: Path, repo_id: str, private: bool | None, branch: str | None, message: str) -> str:
+def send_folder(
+    folder: Path,
+    repo_id: str,
+    private: bool | None,
+    branch: str | None,
+    message: str,
+    deleted: Sequence[str] = (),
+) -> str:
     """
-    Commit all files of a folder to a repo, which is made if need be.
+    Commit all files of a folder to a repo, which is made if need be, and delete others there.
 
     Returns:
         `str`: the commit's address.
@@ -167,8 +203,25 @@ def send_folder(folder: Path, repo_id: str, private: bool | None, branch: str | 
         repo = api.create_repo(repo_id, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo.repo_id, branch=branch, exist_ok=True)
-        commit = api.upload_folder(repo_id=repo.repo_id, folder_path=folder, revision=branch, commit_message=message)
+        commit = api.upload_folder(
+            repo_id=repo.repo_id,
+            folder_path=folder,
+            revision=branch,
+            commit_message=message,
+            delete_patterns=[glob.escape(name) for name in deleted] or None,
+        )
     return str(commit.commit_url)
+
+
+def _look_up(repo_id: str, branch: str | None, dry_run: bool) -> tuple[bool, Repo | None]:
+    """Whether the Hub could be asked, which only a dry run goes without, and the repo, if there is one."""
+    try:
+        with _hub_errors_in_words(repo_id):
+            return True, look_up(HfApi(), repo_id, branch)
+    except (ValueError, OSError):
+        if not dry_run:
+            raise
+        return False, None
 
 
 def _validate(card: Path) -> None:

@@ -1,28 +1,23 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Puts together the folder that goes to the Hub: what is named here, and nothing else that lies beside it."""
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from transformers import AutoConfig, AutoImageProcessor
-from transformers.dynamic_module_utils import custom_object_save
+from transformers import PreTrainedConfig
 
-from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
-from ..evaluation import without_sources
+from ..evaluation.report import check_report_classes, without_sources
 from ..export.settings import EXPORT_FILE, is_export, read_settings
 from ..inference import Segmenter
 from ..inference.pictures import open_picture, to_photo
 from .cards import CARD_FILE, extend_card, read_card
+from .code import HANDLER, stage_code
+from .files import CONFIG, IMAGE_PROCESSOR, PICTURES, REPORT, REPORT_FILES, check_inside, read_json, write_json
+from .repos import PICTURE_ENDINGS
 
-_CONFIG, _IMAGE_PROCESSOR, _REPORT = "config.json", "preprocessor_config.json", "report.json"
-_MODEL_FILES = (_CONFIG, _IMAGE_PROCESSOR, "model*.safetensors", "model.safetensors.index.json", "*.py", "LICENSE*")
-_REPORT_FILES = ("per_class.csv", "confusion_matrix.png")
-_OWN_FILES = ("handler.py", "requirements.txt")
-_PICTURES = "pictures"
+_MODEL_FILES = (CONFIG, IMAGE_PROCESSOR, "model*.safetensors", "model.safetensors.index.json", "LICENSE*")
 _LONGEST_SIDE = 1024  # of a picture on a card, in pixels
 
 
@@ -36,6 +31,7 @@ def stage_folder(
     exports: Sequence[Path] = (),
     pictures: Sequence[Path] = (),
     picture_credit: str = "",
+    trust_remote_code: bool = False,
 ) -> None:
     """
     Fill an empty folder with what goes to the Hub; see [`push_folder`] for the arguments.
@@ -49,17 +45,16 @@ def stage_folder(
         raise ValueError("Pictures need picture_credit (--picture-credit): whose they are, and under which licence.")
     for pattern in _MODEL_FILES:
         for file in source.glob(pattern):
-            _check_inside(file, source)
+            check_inside(file, source)
             shutil.copy2(file, target / file.name)
-    add_code(source, target)
-    for name in _OWN_FILES:
-        shutil.copy2(Path(__file__).parent / name, target / name)
+    stage_code(source, target, trust_remote_code)
     id2label = read_id2label(source)
-    if report is not None or (source / _REPORT).is_file():
+    if report is not None or (source / REPORT).is_file():
         stage_report(report or source, target, repo_id, id2label)
     exported = [stage_export(folder, target, id2label) for folder in exports]
     overlays = stage_pictures(source, target, pictures)
-    text = extend_card(card, repo_id, revision, exported, overlays, picture_credit.strip())
+    has_code = any(file.name != HANDLER for file in target.glob("*.py"))
+    text = extend_card(card, repo_id, revision, exported, overlays, picture_credit.strip(), has_code)
     (target / CARD_FILE).write_text(text, encoding="utf-8")
 
 
@@ -75,43 +70,24 @@ def check_model_folder(folder: Path) -> None:
         raise ValueError(f"There is no folder {folder}: {what}.")
     if is_export(folder):
         raise ValueError(f"{folder} is an export: push the model that it was made from, and add --exports {folder}.")
-    missing = [name for name in (_CONFIG, _IMAGE_PROCESSOR) if not (folder / name).is_file()]
+    missing = [name for name in (CONFIG, IMAGE_PROCESSOR) if not (folder / name).is_file()]
     if not list(folder.glob("model*.safetensors")):
         missing.append("model.safetensors")
     if missing:
         raise ValueError(f"{folder} is no model's folder, it has no {' and no '.join(missing)}: {what}.")
 
 
-def add_code(source: Path, target: Path) -> None:
-    """Put this package's code beside a CGRSeg that was saved without, such as the shipped one."""
-    config, image_processor = (_read_json(target / name) for name in (_CONFIG, _IMAGE_PROCESSOR))
-    if config.get("model_type") != CGRSegConfig.model_type:
-        return
-    if "auto_map" not in config:
-        config["auto_map"] = AutoConfig.from_pretrained(source).auto_map
-        _write_json(target / _CONFIG, config)
-        custom_object_save(CGRSegForSemanticSegmentation, target)
-        custom_object_save(CGRSegConfig, target)
-    if "auto_map" not in image_processor:
-        settings = AutoImageProcessor.from_pretrained(source).to_dict()
-        if "auto_map" in settings:
-            _write_json(target / _IMAGE_PROCESSOR, {**image_processor, "auto_map": settings["auto_map"]})
-            custom_object_save(CGRSegImageProcessor, target)
-
-
 def stage_report(report: Path, target: Path, repo_id: str, id2label: dict[int, str]) -> None:
     """Copy an evaluation, without where the data lay and without any of its images."""
-    path = report / _REPORT if report.is_dir() else report
+    path = report / REPORT if report.is_dir() else report
     if not path.is_file():
         raise ValueError(f"There is no {path}: --report takes the folder that `cgrseg evaluate` wrote.")
-    content = _read_json(path)
-    names = [one["name"] for one in content.get("classes", ())]
-    if names != list(id2label.values()):
-        raise ValueError(f"{path} is of a model with other classes, {_some(names)}: this one has {_some(id2label)}.")
-    _write_json(target / _REPORT, {**without_sources(content), "model": repo_id})
-    for name in _REPORT_FILES:
+    content = read_json(path)
+    check_report_classes(content, id2label, path)
+    write_json(target / REPORT, {**without_sources(content), "model": repo_id})
+    for name in REPORT_FILES:
         if (path.parent / name).is_file():
-            _check_inside(path.parent / name, path.parent)
+            check_inside(path.parent / name, path.parent)
             shutil.copy2(path.parent / name, target / name)
 
 
@@ -120,7 +96,7 @@ def stage_export(folder: Path, target: Path, id2label: dict[int, str]) -> str:
     if not is_export(folder):
         raise ValueError(f"{folder} has no {EXPORT_FILE}: --exports takes folders that `cgrseg export` wrote.")
     name, settings = folder.resolve().name, read_settings(folder)
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == _PICTURES or (target / name).exists():
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == PICTURES or (target / name).exists():
         raise ValueError(
             f"The export {folder} cannot be a folder {name!r} of the repo: rename it to a name that no other has, of "
             "letters, digits, '.', '-' and '_'."
@@ -128,7 +104,7 @@ def stage_export(folder: Path, target: Path, id2label: dict[int, str]) -> str:
     if read_id2label(folder) != id2label:
         raise ValueError(f"The export {folder} is of a model with other classes.")
     for file in folder.rglob("*"):
-        _check_inside(file, folder)
+        check_inside(file, folder)
     shutil.copytree(folder, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     return f"`{name}`: {settings.format} in {settings.precision}; `export.json` says what goes in and comes out."
 
@@ -137,11 +113,11 @@ def stage_pictures(model: Path, target: Path, pictures: Sequence[Path]) -> list[
     """Segment photos for the card; the overlays' names. The photos lose their EXIF data, with place and time."""
     if not pictures:
         return []
-    (target / _PICTURES).mkdir()
+    (target / PICTURES).mkdir()
     segmenter = Segmenter.from_pretrained(model, engine="torch")
     names = []
     for path in pictures:
-        photo_name, overlay_name = (f"{_PICTURES}/{path.stem}{ending}.jpg" for ending in ("", "-classes"))
+        photo_name, overlay_name = (f"{PICTURES}/{path.stem}{ending}" for ending in PICTURE_ENDINGS)
         if (target / photo_name).exists() or (target / overlay_name).exists():
             raise ValueError(f"{path} would take another picture's name on the card: rename one of them.")
         photo = to_photo(open_picture(path))
@@ -153,35 +129,7 @@ def stage_pictures(model: Path, target: Path, pictures: Sequence[Path]) -> list[
     return names
 
 
-def _check_inside(file: Path, folder: Path) -> None:
-    """Refuse a link out of a folder: who made the folder, perhaps a stranger, would choose which file is published."""
-    allowed, real = folder.resolve(), file.resolve()
-    if allowed.parent.name == "snapshots":  # of the Hub's cache, whose files are links to those in blobs
-        allowed = allowed.parents[1]
-    if not real.is_relative_to(allowed):
-        raise ValueError(
-            f"{file} is a link to {real}, outside of the folder, and would publish that: put the file itself there, or "
-            "take the link away."
-        )
-
-
 def read_id2label(folder: Path) -> dict[int, str]:
-    """The names of a model's classes by number."""
-    config = AutoConfig.from_pretrained(folder)
+    """The names of a model's classes by number; none of its code is needed to read them."""
+    config = PreTrainedConfig.from_dict(read_json(folder / CONFIG))
     return dict(sorted(config.id2label.items()))
-
-
-def _some(names: Any) -> str:
-    names = list(names.values() if isinstance(names, dict) else names)
-    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -19,6 +19,8 @@ _LARGEST_OVERLAY = 4096
 
 # Bytes of a file's name, at most, that its results' names begin with: file systems take 255.
 _LONGEST_NAME = 200
+# Bytes of a class's name, at most, in the name of its heat map.
+_LONGEST_CLASS = 32
 
 
 @dataclass
@@ -89,9 +91,9 @@ def _real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _shorten(name: str) -> str:
-    """A name, or as much of its beginning as the results' endings leave room for."""
-    while len(os.fsencode(name)) > _LONGEST_NAME:
+def _shorten(name: str, longest: int = _LONGEST_NAME) -> str:
+    """A name, or as much of its beginning as has so many bytes; by default, as the results' endings leave room for."""
+    while len(os.fsencode(name)) > longest:
         name = name[:-1]
     return name
 
@@ -134,7 +136,7 @@ def _write_heat_map(segmentation: "Segmentation", target: Path, class_name: str)
     from ..visualization.heat_maps import find_class
 
     # Whoever made the model chose the class's name, and no name may lead out of the folder.
-    part = re.sub(r"[^\w-]+", "-", class_name)
+    part = _shorten(re.sub(r"[^\w-]+", "-", class_name), _LONGEST_CLASS)
     if part != class_name:
         part = f"{part}-{find_class(class_name, segmentation.id2label)}"
     file = target.with_name(f"{target.name}_heat-{part}.jpg")

@@ -14,10 +14,11 @@ from PIL import Image
 
 from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
 from ..visualization.heat_maps import find_class
+from ..visualization.photos import check_opacity
 from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
 from .label_map_files import open_label_map, save_label_map
 from .picture_rows import TiffRows, read_reduced
-from .pictures import PictureSource, open_picture, to_photo
+from .pictures import Picture, PictureSource, TooManyPixelsError, describe_source, open_picture, to_photo
 from .resampling import map_strips, scores_of_region
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Segmentation:
     def pixel_counts(self) -> np.ndarray:
         """Pixels of each class by id, `(num_labels,)`, int64."""
         if self._pixel_counts is None:
-            self._pixel_counts = count_pixels(self.label_map, len(self.id2label))
+            self._pixel_counts = count_pixels(self.label_map, max(self.id2label, default=-1) + 1)
         return self._pixel_counts
 
     @property
@@ -124,8 +125,15 @@ class Segmentation:
 
     @property
     def area_shares(self) -> dict[str, float]:
-        """Share of the picture, 0 to 1, by name of the class, for those in the picture; the largest first."""
-        return {one["name"]: one["share"] for one in self.to_dict()["classes"]}
+        """
+        Share of the picture, 0 to 1, by name of the class, for those in the picture; the largest first.
+
+        Classes of one name count together; [`~Segmentation.to_dict`] has them apart.
+        """
+        shares: dict[str, float] = {}
+        for one in self.to_dict()["classes"]:
+            shares[one["name"]] = shares.get(one["name"], 0.0) + one["share"]
+        return dict(sorted(shares.items(), key=lambda one: -one[1]))
 
     @property
     def colors(self) -> list[tuple[int, int, int]]:
@@ -214,10 +222,9 @@ class Segmentation:
             `PIL.Image.Image`: the overlay.
 
         Raises:
-            ValueError: If there is no photo, or one of another size.
+            ValueError: If there is no photo, or one of another size, or `opacity` is not from 0 to 1.
         """
-        if not 0 <= opacity <= 1:
-            raise ValueError(f"opacity={opacity}: it goes from 0 to 1.")
+        check_opacity(opacity)
         step = self._step(max_side)
         label_map = self._reduced_label_map(step)
         # Predictions have no ignored label, and 255 is a class where there are many.
@@ -244,15 +251,31 @@ class Segmentation:
         step, class_id = self._step(max_side), find_class(class_name, self.id2label)
         probability = self.probability_map(class_id, tuple(-(-side // step) for side in self.size))
         caption = f"probability of {self.id2label[class_id]}"
-        return draw_heat_map(self._show_photo(photo, step), probability, caption, 0, 1)
+        return draw_heat_map(self._show_photo(photo, step), probability, caption, 0, 1, fade=True)
 
     def _show_photo(self, photo: PictureSource | None, step: int) -> Image.Image:
         """Every so many pixels of a photo, or of the one that was segmented."""
         if photo is not None:
-            return to_photo(open_picture(photo), step)
+            return to_photo(self._open_photo(photo), step)
         if self._read_photo is None:
             raise ValueError("This segmentation does not know its photo: pass it.")
         return self._read_photo(step)
+
+    def _open_photo(self, photo: PictureSource) -> Picture:
+        """A photo of this segmentation's size, however many pixels that has."""
+        height, width = self.size
+        try:
+            picture = open_picture(photo, max_pixels=height * width)
+            size = picture.size
+        except TooManyPixelsError as error:
+            picture, size = None, error.size
+        if size != self.size or picture is None:
+            its_size = f"height and width {size}" if size else "more pixels"
+            raise ValueError(
+                f"{describe_source(photo)} has {its_size}, but the segmentation {self.size}: pass the photo that was "
+                "segmented, at its own size."
+            )
+        return picture
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the overlay, or the colours alone where the photo cannot be had."""

@@ -38,7 +38,7 @@ class Video:
         times (`list[float]`): When each frame decoded so far is shown, in seconds after the first one.
 
     Raises:
-        UnreadablePictureError: If it is no video.
+        UnreadablePictureError: If it is no video, or damaged.
         ImportError: If PyAV is not installed.
 
     Example:
@@ -101,7 +101,9 @@ class Video:
 
     def _unreadable(self, error: Exception, where: str = "") -> UnreadablePictureError:
         reason = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, ValueError):  # FFmpeg knows the format, but it is none of those above
+        if isinstance(error, self._av.InvalidDataError):
+            reason = "it is damaged, or no video: copy or download it again, or repair it by `ffmpeg -i FILE new.mp4`"
+        elif isinstance(error, ValueError):  # FFmpeg knows the format, but it is none of those above
             reason = f"it is none of {', '.join(VIDEO_SUFFIXES)}"
         return UnreadablePictureError(f"{self.path} cannot be read as a video{where}: {reason}.")
 

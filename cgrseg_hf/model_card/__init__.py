@@ -3,16 +3,21 @@
 
 from .paper import PAPER_CHECKPOINTS, PaperFigures, get_paper_figures
 from .planned import make_planned_card
-from .trained import CardFacts, losses_by_step, make_model_card, read_facts, read_log
+from .trained import FACTS_HINT, CardFacts, describe_size, losses_by_step, make_model_card, read_facts, read_log
+from .written import check_may_write, write_card
 
 __all__ = [
+    "FACTS_HINT",
     "PAPER_CHECKPOINTS",
     "CardFacts",
     "PaperFigures",
+    "check_may_write",
+    "describe_size",
     "get_paper_figures",
     "losses_by_step",
     "make_model_card",
     "make_planned_card",
     "read_facts",
     "read_log",
+    "write_card",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..configuration_cgrseg import CGRSegConfig
 from ..yaml_files import read_yaml
 from .markdown import escape_values
 from .paper import CITATION, get_paper_figures
@@ -73,21 +74,36 @@ class CardFacts:
             get_paper_figures(self.paper_checkpoint)
 
 
+_NAMES = [one.name for one in fields(CardFacts)]
+_NEEDED = [one.name for one in fields(CardFacts) if one.default is MISSING and one.default_factory is MISSING]
+FACTS_HINT = f"""The facts are a YAML file that you write, of what no file of the run knows. It needs \
+{", ".join(_NEEDED)}, and may have {", ".join(name for name in _NAMES if name not in _NEEDED)}. For example:
+
+name: CGRSeg-T for my streets
+summary: It finds road, building and sky in photos of streets.
+dataset: My streets
+dataset_id: my-streets
+license: apache-2.0
+uses: Whatever the licence allows.
+training: 300 photos, 2,000 steps on one GPU in 40 minutes.
+command: cgrseg train --recipe finetune --data mydata"""
+
+
 def read_facts(path: Path) -> CardFacts:
     """
     Facts from a YAML file with the fields of [`CardFacts`].
 
     Raises:
-        ValueError: If the file is no YAML, or a field is missing or unknown.
+        ValueError: If there is no such file, it is no YAML, or a field is missing or unknown.
     """
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}. {FACTS_HINT}")
     values = read_yaml(path)
-    needed = [one.name for one in fields(CardFacts) if one.default is MISSING and one.default_factory is MISSING]
-    if missing := [name for name in needed if name not in values]:
-        raise ValueError(f"{path} does not say {', '.join(missing)}: a card needs {', '.join(needed)}.")
-    if unknown := sorted(values.keys() - {one.name for one in fields(CardFacts)}):
+    if missing := [name for name in _NEEDED if name not in values]:
+        raise ValueError(f"{path} does not say {', '.join(missing)}. {FACTS_HINT}")
+    if unknown := sorted(values.keys() - set(_NAMES)):
         raise ValueError(
-            f"{path} has {', '.join(unknown)}, which a card has no place for: the names are "
-            f"{', '.join(one.name for one in fields(CardFacts))}."
+            f"{path} has {', '.join(unknown)}, which a card has no place for: the names are {', '.join(_NAMES)}."
         )
     return CardFacts(**values)
 
@@ -99,6 +115,7 @@ def make_model_card(
     num_parameters: int,
     size: Mapping[str, int],
     benchmark: Mapping[str, Any] | None = None,
+    model_type: str = CGRSegConfig.model_type,
 ) -> ModelCard:
     """
     A card of a trained model.
@@ -111,6 +128,8 @@ def make_model_card(
         size (`Mapping[str, int]`): What the image processor resizes photos to, in pixels.
         benchmark (`Mapping`, *optional*): The content of `benchmark.json` from `cgrseg benchmark`: its times go into
             the card together with the machine. Without it the card is silent about speed.
+        model_type (`str`, *optional*, defaults to `"cgrseg"`): Its configuration's `model_type`: a card of another
+            architecture says nothing of CGRSeg.
 
     Returns:
         `ModelCard`: with metadata that the Hub reads.
@@ -124,7 +143,7 @@ def make_model_card(
         license_link=facts.license_link or None,
         library_name="transformers",
         pipeline_tag="image-segmentation",
-        tags=["cgrseg", "semantic-segmentation", "vision"],
+        tags=[model_type, "semantic-segmentation", "vision"],
         datasets=[facts.dataset_id],
         metrics=["mean_iou"],
         eval_results=[
@@ -152,16 +171,18 @@ def make_model_card(
         protocol=shown["protocol"]["description"],
         split=shown["data"].get("split"),
         num_images=shown["num_images"],
+        precision=shown.get("precision"),
         versions=shown["versions"],
         curve=thin_out([entry for entry in log if "mean_iou" in entry], _CURVE_ROWS),
         losses=losses_by_step(log),
         num_parameters=num_parameters,
-        size=_describe_size(size),
+        size=describe_size(size),
         beside_paper=_set_beside_paper(facts.paper_checkpoint, metrics, num_parameters),
         benchmark=escape_values(benchmark),
+        is_cgrseg=model_type == CGRSegConfig.model_type,
         citation=CITATION,
     )
-    card.text = _GAP.sub("\n\n", card.text)
+    card.text = _GAP.sub("\n\n", card.text).rstrip()
     return card
 
 
@@ -175,7 +196,8 @@ def _set_beside_paper(checkpoint: str, metrics: Mapping[str, float], num_paramet
     return [(name, ours, str(paper)) for name, ours, paper in rows if paper is not None]
 
 
-def _describe_size(size: Mapping[str, int]) -> str:
+def describe_size(size: Mapping[str, int]) -> str:
+    """What an image processor resizes photos to, in words."""
     lengths = {name: length for name, length in dict(size).items() if length}
     if "height" in lengths:
         return f"{lengths['height']}×{lengths['width']} pixels (height × width)"

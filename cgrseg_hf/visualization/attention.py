@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from torch import nn
 
 from ..configuration_cgrseg import SIZE_DIVISOR
@@ -17,10 +17,13 @@ from .colors import Color, class_colors
 from .fonts import FAINT_TEXT_COLOR, TEXT_COLOR, load_font, shorten, text_size_for
 from .heat_maps import ColorMapName, draw_heat_map, resize_values
 from .legends import format_share
+from .photos import to_rgb
 from .side_by_side import arrange
 
 _PYRAMID_CONTEXT, _RECONSTRUCTION = "pyramid_context.blocks.", "reconstruction.calibrations."
 _STRIDES = (8, 16, 32)
+# Of attention, 0 to 1, on a colour bar: smaller differences are not stretched to all of its colours.
+_LEAST_SPAN = 0.1
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def draw_rectangular_attention(
 
     Returns:
         `PIL.Image.Image`: a heat map for each module in the order of computation, each with a colour bar of its own.
+            The bar spans 0.1 at least, so that attention that is nearly the same everywhere looks so.
 
     Raises:
         ValueError: If there is no such map, image or channel.
@@ -201,11 +205,22 @@ def draw_rectangular_attention(
     maps = {name: recorded.map_of(name, index, channel) for name in names}
     if not maps:
         raise ValueError("There is no rectangular attention to draw: this model was built without it.")
-    image = ImageOps.exif_transpose(image).convert("RGB")
+    image = to_rgb(image)
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    pictures = [(_describe(name), draw_heat_map(image, values, color_map=color_map)) for name, values in maps.items()]
+    pictures = [
+        (_describe(name), draw_heat_map(image, values, "", *_find_range(values), color_map=color_map))
+        for name, values in maps.items()
+    ]
     num_columns = min(len(pictures), max(2, round(math.sqrt(len(pictures) * 1.5 * image.height / image.width))))
     return arrange(pictures, num_columns, text_size_for(*image.size))
+
+
+def _find_range(values: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest attention on a colour bar, which lie within 0 to 1."""
+    lower, upper = float(values.min()), float(values.max())
+    missing = max(_LEAST_SPAN - (upper - lower), 0)
+    lower = min(max(lower - missing / 2, 0), 1 - _LEAST_SPAN) if missing else lower
+    return lower, max(upper, lower + _LEAST_SPAN)
 
 
 def draw_prototype_weights(

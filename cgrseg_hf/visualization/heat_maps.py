@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from .fonts import FAINT_TEXT_COLOR, TEXT_COLOR, load_font, shorten, text_size_for
 from .overlays import place_right
+from .photos import check_opacity, to_rgb
 
 ColorMapName = Literal["viridis", "inferno"]
 
@@ -22,6 +23,8 @@ _ANCHORS: dict[str, str] = {
     "inferno": "000004 0a0722 1e0c45 380962 510e6c 69166e 801f6c 982766 b0315b c63d4d d94d3d e9612b f47918 fa9407 "
     "fcb014 f8cd37 f2ea69 fcffa4",
 }
+# How much faster than once the colours fade: at the lowest number their opacity is multiplied by itself so often.
+_FADING = 3
 # Steps between numbers that people count in.
 _ROUND_STEPS = (1, 2, 2.5, 5, 10)
 
@@ -34,6 +37,7 @@ def draw_heat_map(
     maximum: float | None = None,
     color_map: ColorMapName = "viridis",
     opacity: float = 0.65,
+    fade: bool = False,
 ) -> Image.Image:
     """
     Lay a map of numbers over its photo, with a colour bar.
@@ -53,15 +57,18 @@ def draw_heat_map(
             `"viridis"` or `"inferno"`: equal steps of the numbers look equal, to colour-blind readers and in grey too.
         opacity (`float`, *optional*, defaults to 0.65):
             How much of the colours, 0 to 1, covers the photo.
+        fade (`bool`, *optional*, defaults to `False`):
+            Whether less of them covers it the lower the number, so that the photo can be seen where there is nothing.
 
     Returns:
         `PIL.Image.Image`: the photo with colours, and to its right the colour bar.
 
     Raises:
-        ValueError: If `values` has other than two dimensions or no number, there is no such colour map, or `minimum` is
-            larger than `maximum`.
+        ValueError: If `values` has other than two dimensions or no number, there is no such colour map, `minimum` is
+            larger than `maximum`, or `opacity` is not from 0 to 1.
     """
-    image = ImageOps.exif_transpose(image)
+    check_opacity(opacity)
+    image = to_rgb(image)
     values = np.asarray(values, dtype=np.float32)
     if values.ndim != 2 or not np.isfinite(values).any():
         raise ValueError(
@@ -77,9 +84,13 @@ def draw_heat_map(
     position = np.full_like(resized, 0.5) if lower == upper else (resized - lower) / (upper - lower)
     colored = Image.fromarray(apply_color_map(position, color_map))
     grey = image.convert("L").convert("RGB")
-    picture = Image.blend(grey, colored, opacity)
+    if fade:
+        cover = opacity ** (1 + _FADING * (1 - np.clip(position, 0, 1)))
+        picture = Image.composite(colored, grey, Image.fromarray((cover * 255).round().astype(np.uint8)))
+    else:
+        picture = Image.blend(grey, colored, opacity)
     if not is_number.all():
-        picture = Image.composite(picture, image.convert("RGB"), Image.fromarray(is_number))
+        picture = Image.composite(picture, image, Image.fromarray(is_number))
     bar = _draw_color_bar(color_map, lower, upper, image.height, text_size_for(*image.size), caption)
     return place_right(picture, bar)
 
@@ -114,10 +125,13 @@ def draw_class_heat_map(
     Raises:
         ValueError: If there is no such class, or `scores` has another shape.
     """
+    num_labels = max(id2label, default=-1) + 1
+    if scores is None:
+        raise ValueError("Got None for the scores: segment with return_scores=True, which keeps them.")
     scores = np.asarray(scores, dtype=np.float32)
-    if scores.ndim != 3 or len(scores) != len(id2label):
+    if scores.ndim != 3 or len(scores) != num_labels:
         raise ValueError(
-            f"Got scores of shape {scores.shape}, but (num_labels={len(id2label)}, height, width) is expected: those "
+            f"Got scores of shape {scores.shape}, but (num_labels={num_labels}, height, width) is expected: those "
             "of one photo, for every class."
         )
     class_id = find_class(class_name, id2label)
@@ -125,7 +139,7 @@ def draw_class_heat_map(
     normalizer = sum(np.exp(of_class - highest) for of_class in scores)  # by class: no second copy of all scores
     probability = np.exp(scores[class_id] - highest) / normalizer
     caption = f"probability of {id2label[class_id]}"
-    return draw_heat_map(image, probability, caption, minimum=0, maximum=1, color_map=color_map, opacity=opacity)
+    return draw_heat_map(image, probability, caption, 0, 1, color_map, opacity, fade=True)
 
 
 def draw_entropy_map(
@@ -153,8 +167,10 @@ def draw_entropy_map(
         `PIL.Image.Image`: the photo with the entropy at each pixel.
 
     Raises:
-        ValueError: If `entropy` has other than two dimensions.
+        ValueError: If `entropy` is `None`, as of a segmentation that did not keep it, or has other than two dimensions.
     """
+    if entropy is None:
+        raise ValueError("Got None for the entropy: segment with return_entropy=True, which keeps it.")
     return draw_heat_map(
         image,
         entropy,

@@ -4,11 +4,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .colors import Color, class_colors
 from .fonts import text_size_for
 from .legends import draw_legend, format_share
+from .photos import check_opacity, to_rgb
 
 # How much of the photo's light a boundary's dark rims let through.
 _RIM = 0.6
@@ -50,9 +51,11 @@ def draw_overlay(
         for each class, the largest first. Boundaries and text grow with the photo.
 
     Raises:
-        ValueError: If photo and label map differ in size, or the label map holds a class without a name.
+        ValueError: If photo and label map differ in size, the label map holds a class without a name, or `opacity` is
+            not from 0 to 1.
     """
-    image = ImageOps.exif_transpose(image)
+    check_opacity(opacity)
+    image = to_rgb(image)
     label_map = np.asarray(label_map)
     check_label_map(label_map, (image.height, image.width), id2label, ignore_index)
     colors = class_colors(id2label, colors)
@@ -104,12 +107,12 @@ def check_label_map(
 def tint(
     image: Image.Image, label_map: np.ndarray, colors: Sequence[Color], opacity: float, ignore_index: int
 ) -> Image.Image:
-    """A photo in the classes' colours, with boundaries; see [`draw_overlay`]."""
+    """A photo in RGB in the classes' colours, with boundaries; see [`draw_overlay`]."""
     indices = _indices(label_map, len(colors), ignore_index)
     table = np.array([*colors, (0, 0, 0)], dtype=np.uint8)
     mask = np.full(len(colors) + 1, round(255 * opacity), dtype=np.uint8)
     mask[len(colors)] = 0
-    picture = Image.composite(Image.fromarray(table[indices]), image.convert("RGB"), Image.fromarray(mask[indices]))
+    picture = Image.composite(Image.fromarray(table[indices]), image, Image.fromarray(mask[indices]))
     _draw_boundaries(picture, label_map)
     return picture
 

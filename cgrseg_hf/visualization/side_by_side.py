@@ -4,12 +4,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from .colors import Color, class_colors
 from .fonts import TEXT_COLOR, load_font, shorten, text_size_for
 from .legends import draw_legend, format_share
 from .overlays import by_size, check_label_map, class_shares, place_right, tint
+from .photos import check_opacity, to_rgb
 
 
 def draw_side_by_side(
@@ -48,10 +49,11 @@ def draw_side_by_side(
         class has; with ground truth, in both.
 
     Raises:
-        ValueError: If photo and label maps differ in size, a label map holds a class without a name, or there are more
-            or fewer captions than pictures.
+        ValueError: If photo and label maps differ in size, a label map holds a class without a name, there are more or
+            fewer captions than pictures, or `opacity` is not from 0 to 1.
     """
-    image = ImageOps.exif_transpose(image)
+    check_opacity(opacity)
+    image = to_rgb(image)
     label_maps = [np.asarray(one) for one in (ground_truth, prediction) if one is not None]
     for label_map in label_maps:
         check_label_map(label_map, (image.height, image.width), id2label, ignore_index)
@@ -60,7 +62,7 @@ def draw_side_by_side(
     if len(captions) != 1 + len(label_maps):
         raise ValueError(f"Got {len(captions)} captions for {1 + len(label_maps)} pictures: give one for each.")
     colors = class_colors(id2label, colors)
-    pictures = [image.convert("RGB"), *(tint(image, one, colors, opacity, ignore_index) for one in label_maps)]
+    pictures = [image, *(tint(image, one, colors, opacity, ignore_index) for one in label_maps)]
     text_size = text_size_for(*image.size)
     row = arrange(list(zip(captions, pictures)), len(pictures), text_size)
 

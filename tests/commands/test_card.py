@@ -66,6 +66,18 @@ def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data
     assert "a shorter side of 96 pixels, or less where the longer one would exceed 400" in card.text
     assert "| 7 | 0.5000 | 25.00 | 50.00 |" in card.text
     assert "## Speed" not in card.text
+    assert "Scores of mine: float32, 1 images, a shorter side of 96 pixels" in ended.stdout
+
+    (folder / "README.md").write_text((folder / "README.md").read_text().replace("It segments.", "It segments well."))
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report")
+    assert ended.returncode == 1 and "somebody has changed it" in ended.stderr
+    assert "It segments well." in (folder / "README.md").read_text()
+
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    report["classes"][0]["name"] = "another"
+    (tmp_path / "report" / "report.json").write_text(json.dumps(report))
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
+    assert ended.returncode == 1 and "other classes, 5 (another, " in ended.stderr
 
 
 def test_says_what_is_missing(folder: Path, tmp_path: Path):
@@ -75,3 +87,5 @@ def test_says_what_is_missing(folder: Path, tmp_path: Path):
     (tmp_path / "card.yaml").write_text(FACTS)
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path)
     assert ended.returncode == 1 and f"There is no {tmp_path / 'report.json'}" in ended.stderr
+    ended = run(folder, "--report", tmp_path)
+    assert ended.returncode == 1 and "a YAML file that you write" in ended.stderr

@@ -173,6 +173,8 @@ def test_a_video_and_a_photo(predict, model):
         for frame in frames:
             writer.write(frame)
     save_photo(Path("street.jpg"))
+    Path("out/clip_classes").mkdir(parents=True)
+    Path("out/clip_classes/000004.png").touch()  # of an earlier, longer video
     done = predict("clip.mp4", "street.jpg", "-o", "out", "--heat-map", "LABEL_1")
     assert done.exit_code == 0, done.output
     assert "2 of 2 photos and videos" in done.output
@@ -212,7 +214,12 @@ def test_heat_maps_of_named_classes(predict):
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("traffic light", "photo_heat-traffic-light-1.jpg"), ("../x", "photo_heat--x-1.jpg")]
+    ("name", "file"),
+    [
+        ("traffic light", "photo_heat-traffic-light-1.jpg"),
+        ("../x", "photo_heat--x-1.jpg"),
+        ("a" * 300, f"photo_heat-{'a' * 32}-1.jpg"),
+    ],
 )
 def test_class_names_stay_in_the_output_folder(tmp_path, name, file):
     logits = torch.randn(2, 4, 6)

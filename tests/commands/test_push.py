@@ -43,6 +43,8 @@ CODE = {
     "optimized_cgrseg.py",
     "post_processing_cgrseg.py",
 }
+LEFT_BEHIND = {"model-00001-of-00002.safetensors", "confusion_matrix.png", "pictures/a.jpg", "pictures/a-classes.jpg"}
+OF_A_PERSON = {"train.py", "pictures/mine.jpg"}
 PICTURE_SIZE = (50, 37)  # width, height
 
 
@@ -92,7 +94,10 @@ def export(exported) -> Path:
 
 @pytest.fixture(scope="module")
 def pushed(hub: Hub, workspace: Path, export: Path, photos: Path, tmp_path_factory) -> subprocess.CompletedProcess:
-    """Everything that a push can send."""
+    """Everything that a push can send, to a repo where an earlier one and a person have been."""
+    hub.store.create(PUSHED_REPO, "private")
+    added = [{"key": "file", "value": {"path": name, "content": ""}} for name in (*LEFT_BEHIND, *OF_A_PERSON)]
+    hub.store.commit(PUSHED_REPO, "main", added)
     options = ["--report", str(workspace / "report"), "--exports", str(export), "--private", "--message", "First"]
     options += ["--pictures", str(photos / "000000015517.jpg"), "--picture-credit", "A street, COCO, CC BY 2.0."]
     return push(hub, tmp_path_factory.mktemp("push"), workspace, *options)
@@ -104,7 +109,9 @@ def test_sends_what_it_lists(pushed: subprocess.CompletedProcess, hub: Hub, expo
     expected |= {"handler.py", "requirements.txt", "report.json"}
     expected |= {"pictures/000000015517.jpg", "pictures/000000015517-classes.jpg"}
     expected |= {f"torch/{path.name}" for path in export.iterdir()}
-    assert hub.names(PUSHED_REPO) == expected
+    assert hub.names(PUSHED_REPO) == expected | OF_A_PERSON
+    lines = [line.split(maxsplit=1) for line in pushed.stdout.splitlines()]
+    assert {name for word, name in lines if word == "deleted"} == LEFT_BEHIND
     listed = {line.split()[-1] for line in pushed.stdout.splitlines() if line.split()[1] in ("B", "kB", "MB")}
     assert listed == expected
     assert f"{hub.endpoint}/{PUSHED_REPO}/commit/" in pushed.stdout

@@ -16,7 +16,7 @@ from hub_server import BRANCH
 
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.errors import DemoError
-from cgrseg_hf.demo.models import ModelShelf, load_model, read_card
+from cgrseg_hf.demo.models import ModelShelf, load_model, read_excerpt
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 
@@ -54,8 +54,8 @@ def test_the_shipped_models_card():
     ],
 )
 def test_cards(card, title, summary, data_sets):
-    facts = read_card(card)
-    assert (facts.title, facts.summary, facts.data_sets) == (title, summary, data_sets)
+    excerpt = read_excerpt(card)
+    assert (excerpt.title, excerpt.summary, excerpt.data_sets) == (title, summary, data_sets)
 
 
 @pytest.mark.parametrize(

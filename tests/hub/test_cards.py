@@ -61,3 +61,6 @@ def test_a_later_push_replaces_what_an_earlier_one_added(tmp_path: Path):
 def test_card_without_sections(tmp_path: Path):
     text = extend_card(read_card(write(tmp_path)), "user/one")
     assert text.index("# A model") < text.index("## From the Hub")
+    assert "model's code" in text
+    text = extend_card(read_card(write(tmp_path)), "user/one", has_code=False)
+    assert 'model="user/one")' in text and "model's code" not in text

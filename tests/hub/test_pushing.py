@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What keeps a model from the Hub, and how that is said."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from hub_server import UNKNOWN_TOKEN
 from cgrseg_hf import image_processing_cgrseg
 from cgrseg_hf.hub import check_loading, handler, push_folder
 from cgrseg_hf.hub.pushing import send_folder
+from cgrseg_hf.hub.repos import find_leftovers
+from cgrseg_hf.hub.staging import stage_folder
 
 CARD = """---
 license: mit
@@ -103,13 +106,47 @@ def test_endpoints_open_what_the_segmenter_opens(monkeypatch: pytest.MonkeyPatch
         handler.read_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
 
 
-def test_folder_that_does_not_load(folder: Path):
+def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
+    def stage(name: str, **options) -> Path:
+        (tmp_path / name).mkdir()
+        stage_folder(folder, tmp_path / name, "user/model", **options)
+        return tmp_path / name
+
+    own = Path(push_folder.__code__.co_filename).parents[1]
+    for name in ("modeling_cgrseg.py", "handler.py"):  # the latter as an earlier push wrote it
+        text = (folder if name != "handler.py" else own / "hub").joinpath(name).read_text()
+        (folder / name).write_text(f"{text}\nraise SystemExit('a stranger')\n")
+    config = json.loads((folder / "config.json").read_text())
+    elsewhere = {**config, "auto_map": {"AutoConfig": "modeling_other.Other"}}
+    (folder / "config.json").write_text(json.dumps(elsewhere))
+    staged = stage("own")
+    assert (staged / "modeling_cgrseg.py").read_bytes() == (own / "modeling_cgrseg.py").read_bytes()
+    assert (staged / "handler.py").read_bytes() == (own / "hub" / "handler.py").read_bytes()
+    assert json.loads((staged / "config.json").read_text())["auto_map"] == config["auto_map"]
+
+    (folder / "config.json").write_text(json.dumps({**elsewhere, "model_type": "segformer"}))
+    (folder / "handler.py").write_text("class EndpointHandler:\n    pass\n")
+    with pytest.raises(ValueError, match=r"handler.py, modeling_cgrseg.py, .*auto_map in config.json.*--trust-remote"):
+        stage("refused")
+    staged = stage("trusted", trust_remote_code=True)
+    for name in ("modeling_cgrseg.py", "handler.py", "config.json"):
+        assert (staged / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_folder_that_does_not_load(folder: Path, account: pytest.MonkeyPatch):
     shutil.copy(Path(push_folder.__code__.co_filename).parent / "handler.py", folder)
     name, labels = check_loading(folder)
     assert name.startswith("transformers_modules.") and name.endswith("CGRSegForSemanticSegmentation")
     assert labels and set(labels) <= {f"LABEL_{index}" for index in range(5)}
     with pytest.raises(ValueError, match=r"does not load .*post_processing_cgrseg"):
         check_loading(without(folder, "post_processing_cgrseg.py"))
+    account.setenv("HUGGING_FACE_HUB_TOKEN", "any")
+    (folder / "handler.py").write_text(
+        "import os, huggingface_hub\n"
+        "raise ValueError([huggingface_hub.get_token(), *(name for name in os.environ if 'TOKEN' in name)])"
+    )
+    with pytest.raises(ValueError, match=r"ValueError: \[None\]"):
+        check_loading(folder)
 
 
 def test_answers_of_the_hub_in_words(folder: Path, hub, account: pytest.MonkeyPatch):
@@ -131,6 +168,25 @@ def test_branch_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyP
         send_folder(folder, "user/branched", None, "second", message)
     assert hub.store.commit_id("user/branched", "main") == first
     assert hub.names("user/branched", "second") == hub.names("user/branched") | {"LICENSE"}
+
+
+def test_visibility_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyPatch):
+    hub.store.create("user/open", "public")
+    for dry_run in (False, True):
+        with pytest.raises(ValueError, match=r"exists and is public, not private.*settings.*leave --private"):
+            push_folder(folder, "user/open", private=True, dry_run=dry_run)
+    assert hub.names("user/open") == set()
+
+
+def test_only_what_an_earlier_push_wrote_is_left_over():
+    sent = ["README.md", "config.json", "model.safetensors", "onnx/export.json", "onnx/model.onnx"]
+    owned = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "modeling_cgrseg.py", "report.json"]
+    owned += ["per_class.csv", "pictures/a [1].jpg", "pictures/a [1]-classes.jpg", "onnx/model.onnx.data"]
+    owned += ["old/export.json", "old/deep/model.bin"]
+    others = [".gitattributes", "LICENSE", "model_2.safetensors", "train.py", "pictures/mine.jpg", "docs/report.json"]
+    others += ["docs/old/export.json", "pictures/b-classes.jpg"]
+    assert find_leftovers([*sent, *owned, *others], sent) == sorted(owned)
+    assert find_leftovers(others, sent) == []
 
 
 def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):

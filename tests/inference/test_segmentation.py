@@ -31,6 +31,8 @@ def test_areas(label_map):
     assert segmentation.area_shares == {"sky": 0.75, "road": 0.25}
     assert list(segmentation.area_shares) == ["sky", "road"]
     assert "20×30" in repr(segmentation) and "sky 75%" in repr(segmentation)
+    twins = Segmentation(label_map, {0: "sky", 2: "sky"})  # of one name, with a gap in the ids
+    assert twins.area_shares == {"sky": 1.0} and twins.pixel_counts.tolist() == [150, 0, 450]
 
 
 def test_indexed_png_holds_ids_and_colours(label_map, tmp_path):
@@ -84,8 +86,10 @@ def test_overlay(label_map):
     photo = Image.new("RGB", (30, 20), (100, 100, 100))
     overlay = np.asarray(segmentation.overlay(photo, opacity=1.0))
     assert overlay[5, 5].tolist() == list(class_color(2))
-    with pytest.raises(ValueError, match="must be equal"):
+    with pytest.raises(ValueError, match="pass the photo that was"):
         segmentation.overlay(photo.resize((31, 20)))
+    with pytest.raises(ValueError, match=r"height and width \(20, 29\), but the segmentation \(20, 30\)"):
+        segmentation.overlay(photo.resize((29, 20)))
 
 
 @pytest.mark.parametrize(

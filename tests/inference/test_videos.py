@@ -91,6 +91,10 @@ def test_what_is_no_video_is_refused(tmp_path, video):
     text.write_text("no video")
     with pytest.raises(UnreadablePictureError, match=r"text\.mp4 cannot be read as a video"):
         Video(text)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    with pytest.raises(UnreadablePictureError, match="it is damaged, or no video: copy or download it again"):
+        Video(damaged)
     with pytest.raises(UnreadablePictureError, match="No such file"):
         Video(tmp_path / "none.mp4")
     silent = tmp_path / "sound.mkv"

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from cgrseg_hf.model_card import CardFacts, make_model_card, read_facts
+from cgrseg_hf.model_card import FACTS_HINT, CardFacts, make_model_card, read_facts, write_card
 
 FACTS = CardFacts(
     name="A model",
@@ -48,6 +48,26 @@ def test_card(comparison):
     assert "```bash\ncgrseg evaluate --data two\n```\n\n" in card.text
     assert "\n\n\n" not in card.text  # no empty gaps
     assert "\n\n## Training\n" in card.text
+
+
+def test_card_of_another_architecture():
+    card = make_model_card(FACTS, {**REPORT, "precision": "bfloat16"}, LOG, 1, SIZE, model_type="segformer")
+    assert card.data.tags[0] == "segformer" and "whole image, bfloat16; measured" in card.text
+    assert "CGRSeg" not in card.text and "Citation" not in card.text
+    assert "```python\nfrom transformers import pipeline\n" in card.text and "\n\n\n" not in card.text
+
+
+def test_a_card_that_people_changed_stays(tmp_path):
+    path, card = tmp_path / "README.md", make_model_card(FACTS, REPORT, LOG, 1, SIZE)
+    write_card(card, path)
+    write_card(make_model_card(FACTS, REPORT, [], 1, SIZE), path)  # as it was written
+    for text in (path.read_text().replace("It segments.", "It segments well."), "# Mine\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="--overwrite"):
+            write_card(card, path)
+        assert path.read_text() == text
+    write_card(card, path, overwrite=True)
+    assert "Tests alone." in path.read_text()
 
 
 def test_fixed_size():
@@ -117,6 +137,9 @@ def test_facts_from_a_file(tmp_path, change, message):
     assert read_facts(path) == dataclasses.replace(FACTS, evaluation="", limits=())
     path.write_text(text + "limits: Small things.\n")
     assert read_facts(path).limits == ("Small things.",)
+    example = tmp_path / "example.yaml"
+    example.write_text(FACTS_HINT.partition("For example:\n\n")[2])
+    assert read_facts(example).dataset_id == "my-streets"
     path.write_text(text.replace(*change, 1))
     with pytest.raises(ValueError, match=message):
         read_facts(path)

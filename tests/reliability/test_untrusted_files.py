@@ -39,7 +39,7 @@ from cgrseg_hf.conversion import from_official, load_imagenet_backbone
 from cgrseg_hf.data import load_data
 from cgrseg_hf.data.tables import open_picture
 from cgrseg_hf.demo import html
-from cgrseg_hf.demo.models import CardFacts, ModelShelf
+from cgrseg_hf.demo.models import CardExcerpt, ModelShelf
 from cgrseg_hf.demo.session import ClassArea, PixelAnswer
 from cgrseg_hf.evaluation.panels import draw_confusion_matrix, draw_panel
 from cgrseg_hf.evaluation.report import _file_name, escape_cell
@@ -559,7 +559,7 @@ MARKUP = "<script>alert(1)</script>\"'|`[a](javascript:b)`"
 
 def test_names_are_text_in_html():
     segmenter = SimpleNamespace(id2label={0: MARKUP, 1: "b"})
-    card = CardFacts(title=MARKUP, summary=MARKUP, notice=MARKUP, data_sets=(MARKUP,))
+    card = CardExcerpt(title=MARKUP, summary=MARKUP, notice=MARKUP, data_sets=(MARKUP,))
     pieces = {
         "message": html.message(MARKUP),
         "model": html.model_description(SimpleNamespace(name=MARKUP, segmenter=segmenter, card=card)),

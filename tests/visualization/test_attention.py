@@ -13,6 +13,7 @@ from PIL import Image
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel
 from cgrseg_hf.modeling_cgrseg import RectangularSelfCalibrationAttention
 from cgrseg_hf.visualization import draw_prototype_weights, draw_rectangular_attention, record_attention
+from cgrseg_hf.visualization.attention import _find_range
 
 NAMES = [
     "cgrseg.pyramid_context.blocks.0.attention",
@@ -181,6 +182,9 @@ def test_a_picture_for_each_module(model, pixel_values):
     assert 400 < one.width < 600 and 184 < one.height < 250
     other_channel = draw_rectangular_attention(photo, recorded, names=NAMES[-1:], channel=1, max_side=400)
     assert np.asarray(other_channel).tobytes() != np.asarray(one).tobytes()
+    for values, expected in (((0.48, 0.5), (0.44, 0.54)), ((0, 0.02), (0, 0.1)), ((0.2, 0.9), (0.2, 0.9))):
+        assert _find_range(np.array(values)) == pytest.approx(expected)
+    assert _find_range(np.array([1.0])) == pytest.approx((0.9, 1))
 
 
 def test_bars_of_the_prototype_are_as_long_as_its_weights():

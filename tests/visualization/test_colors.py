@@ -43,9 +43,11 @@ def name_classes(number: int) -> dict[int, str]:
 
 
 def test_neighbouring_ids_have_distinct_colours():
-    colors = np.array([class_color(class_id) for class_id in range(171)], dtype=int)
-    assert len({tuple(color) for color in colors}) == 171
-    assert np.abs(colors[1:] - colors[:-1]).max(axis=1).min() > 60
+    colors = [class_color(class_id) for class_id in range(600)]
+    assert len(set(colors[:171])) == 171 and len(colors[599]) == 3
+    assert np.abs(np.diff(np.array(colors[:171]), axis=0)).max(axis=1).min() > 50
+    assert smallest_distance(colors[:60], "normal") > 20
+    assert smallest_distance(colors[:171], "normal") > 14
 
 
 def test_known_classes_have_their_usual_colours():
@@ -82,6 +84,10 @@ def test_more_classes_have_colours_of_their_own():
 def test_colours_of_ones_own():
     colors = [(1, 2, 3), [4, 5, 6], (7, 8, 9)]
     assert class_colors(name_classes(2), colors) == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    assert class_colors(name_classes(2), np.array(colors, dtype=np.uint8)) == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    for wrong in ((0.5, 0.1, 0.2), (1, 2, 256), (1, 2, 3, 4)):
+        with pytest.raises(ValueError, match="is no colour"):
+            class_colors(name_classes(1), [wrong])
     with pytest.raises(ValueError, match=r"3 colours .* id 3: give 4"):
         class_colors(name_classes(4), colors)
     with pytest.raises(ValueError, match=r"'colourblind'.*'colorblind'"):

@@ -113,3 +113,16 @@ def test_what_cannot_be_drawn_is_refused():
         draw_heat_map(GREY, np.zeros((4, 4)), color_map="jet")
     with pytest.raises(ValueError, match="from 2 up to 1"):
         draw_heat_map(GREY, np.zeros((4, 4)), minimum=2, maximum=1)
+    with pytest.raises(ValueError, match="return_entropy=True"):
+        draw_entropy_map(GREY, None, num_labels=8)
+    with pytest.raises(ValueError, match="return_scores=True"):
+        draw_class_heat_map(GREY, None, "a", {0: "a"})
+
+
+def test_the_photo_can_be_seen_where_the_class_is_not():
+    photo = Image.fromarray(np.tile(np.array([0, 200], dtype=np.uint8), (90, 80)))  # stripes
+    scores = np.zeros((2, 1, 2), dtype=np.float32)
+    scores[1] = [[-30, 30]]
+    picture = np.asarray(draw_class_heat_map(photo, scores, "b", {0: "a", 1: "b"}).convert("L")).astype(int)
+    without, within = picture[40, 10:20], picture[40, 140:150]
+    assert np.ptp(without) > 140 > 80 > np.ptp(within)

@@ -6,7 +6,14 @@ import pytest
 from PIL import Image
 
 from cgrseg_hf.data import get_description
-from cgrseg_hf.visualization import class_color, color_label_map, draw_overlay, find_boundaries
+from cgrseg_hf.visualization import (
+    class_color,
+    color_label_map,
+    draw_heat_map,
+    draw_overlay,
+    draw_side_by_side,
+    find_boundaries,
+)
 
 NAMES = {class_id: f"class {class_id}" for class_id in range(60)}
 
@@ -122,3 +129,18 @@ def test_classes_without_a_name_are_named():
     label_map = np.array([[0, 5, 255]])
     with pytest.raises(ValueError, match=r"\[5\].*ignore_index"):
         draw_overlay(Image.new("RGB", (3, 1)), label_map, {0: "road"})
+
+
+def test_photos_of_sixteen_bits_and_opacity_in_percent():
+    values = np.linspace(0, 65535, 60 * 40).reshape(40, 60).astype(np.uint16)
+    label_map, names = np.zeros((40, 60), dtype=np.uint8), {0: "road"}
+    overlay = np.asarray(draw_overlay(Image.fromarray(values), label_map, names, opacity=0.0, legend=False))
+    np.testing.assert_allclose(overlay[..., 0], values / 257, atol=1)
+    assert np.asarray(draw_heat_map(Image.fromarray(values), values / 65535, opacity=0.0))[20, 30, 1] == 131
+    beside = np.asarray(draw_side_by_side(Image.fromarray(values), label_map, names, opacity=0.0))
+    assert ((beside > 60) & (beside < 200)).all(axis=2).sum() > 2000  # more than half of the two pictures
+    for draw in (draw_overlay, draw_side_by_side):
+        with pytest.raises(ValueError, match=r"opacity=55, .* for 55 percent give 0.55"):
+            draw(Image.new("L", (60, 40)), label_map, names, opacity=55)
+    with pytest.raises(ValueError, match=r"opacity=-1, but it goes from 0 to 1"):
+        draw_heat_map(Image.new("L", (60, 40)), label_map, opacity=-1)

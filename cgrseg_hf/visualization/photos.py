@@ -1,0 +1,25 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""Photos under what is drawn: as a person sees them, in RGB, with opacity as a share."""
+
+from PIL import Image, ImageOps
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A photo turned as its EXIF says, with 8 bits a channel: 16-bit ones are scaled, transparent ones lie on white."""
+    if image.mode in ("RGB", "L") and "transparency" not in image.info:
+        return ImageOps.exif_transpose(image).convert("RGB")
+    from ..image_processing_cgrseg import pil_to_array  # it comes with packages that take time to load
+
+    return Image.fromarray(pil_to_array(image, True))
+
+
+def check_opacity(opacity: float) -> None:
+    """
+    See that an opacity is a share.
+
+    Raises:
+        ValueError: If it is none, such as one in percent.
+    """
+    if not 0 <= opacity <= 1:
+        hint = f": for {opacity:g} percent give {opacity / 100:g}" if 1 < opacity <= 100 else ""
+        raise ValueError(f"opacity={opacity}, but it goes from 0 to 1{hint}.")
