@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, BatchFeature, pipeline
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegImageProcessorPil
+from cgrseg_hf.image_processing_cgrseg import check_labels, label_map_to_tensor
 from cgrseg_hf.modeling_cgrseg import CGRSegSemanticSegmenterOutput
 
 PHOTOS = sorted((Path(__file__).parent / "fixtures" / "photos" / "images").glob("*.jpg"))
@@ -485,3 +486,30 @@ def test_the_pipeline_takes_batches_of_photos(tiny_config, tmp_path):
     photos = [Image.open(path) for path in PHOTOS[:3]]
     results = segment(photos, batch_size=3)
     assert [result[0]["mask"].size for result in results] == [photo.size for photo in photos]
+
+
+def test_padding_to_a_given_size(processor):
+    picture = Image.new("RGB", (40, 30))
+    for height, width in ((30, 40), (50, 64)):
+        pad_size = {"height": height, "width": width}
+        prepared = processor(picture, np.ones((30, 40), np.uint8), do_resize=False, pad_size=pad_size)
+        assert prepared.pixel_values[0].shape == (3, height, width)
+        assert (np.asarray(prepared.labels[0]) == 1).sum() == 30 * 40 and prepared.labels[0].shape == (height, width)
+    for height, width in ((29, 64), (64, 39)):
+        with pytest.raises(ValueError, match=rf"pad_size=\({height}, {width}\) is smaller than an image of \(30, 40\)"):
+            processor(picture, do_resize=False, pad_size={"height": height, "width": width})
+
+
+def test_label_maps_in_pictures_of_any_depth():
+    for mode, dtype in (("I", np.int32), ("I;16", "<u2"), ("I;16B", ">u2"), ("L", np.uint8)):
+        label_map = Image.fromarray(np.array([[0, 200]], dtype=dtype))
+        assert label_map.mode == mode and label_map_to_tensor(label_map, 0, 255).tolist() == [[0, 200]]
+
+
+def test_label_maps_are_copied_and_the_number_of_classes_is_none():
+    label_map = torch.tensor([[0, 4]])
+    label_map_to_tensor(label_map, 0, 255).zero_()
+    assert label_map.tolist() == [[0, 4]]
+    check_labels(label_map, 0, 5, 255)
+    with pytest.raises(ValueError, match=r"holds the labels \[4\], but there are num_labels=4"):
+        check_labels(label_map, 0, 4, 255)

@@ -43,7 +43,7 @@ _FORMULA_NODES = (
     *(ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Call, ast.keyword, ast.Attribute, ast.Subscript),
     *(ast.UnaryOp, ast.BinOp, ast.Compare, ast.BoolOp, ast.unaryop, ast.operator, ast.cmpop, ast.boolop),
 )
-_FORMULA_CALLS = re.compile(r"[A-Z]\w*|floor|ceiling")
+_FORMULA_CALLS = re.compile(r"[A-Z]\w*|floor|ceiling|max|min")
 _GUARD_METHODS = ("size", "stride", "storage_offset")
 
 

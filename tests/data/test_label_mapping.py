@@ -45,7 +45,7 @@ def test_unknown_ids_are_refused_by_name(raw, named):
 
 
 def test_many_unknown_ids_are_counted():
-    for count, end in ((10, "9, 10]. Known"), (12, "9, 10] and 2 more. Known")):
+    for count, end in ((10, "9, 10]. Known"), (11, "9, 10] and 1 more. Known")):
         with pytest.raises(ValueError, match=re.escape(end)):
             LabelMapping({0: 0})(np.arange(count + 1)[None], "street.png")
 
@@ -71,6 +71,10 @@ def test_ids_at_the_ends_of_the_table():
             LabelMapping(raw_to_train)
 
 
+def test_ids_from_json_are_numbers():
+    assert LabelMapping({"3": "1"}).raw_to_train == {3: 1}
+
+
 def test_train_ids_of_more_than_eight_bits():
     assert LabelMapping({0: 255})(np.zeros((1, 1), np.uint8), "a.png").dtype == np.uint8
     label_map = LabelMapping({0: 256})(np.zeros((1, 1), np.uint8), "a.png")
@@ -85,6 +89,7 @@ def test_a_class_cannot_be_the_ignored_label():
             make(3, ignore_index=0)
         with pytest.raises(ValueError, match="num_labels=0: there must be at least one"):
             make(0)
+        assert make(3, ignore_index=3).ignore_index == 3
         mapping = make(3, ignore_index=4)
         assert mapping.ignore_index == 4 and mapping.raw_to_train[4] == mapping.raw_to_train[255] == 4
     with pytest.raises(ValueError, match="ignore_index=2 is one of the 3 classes"):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from cgrseg_hf.evaluation import MeanIoU
+from cgrseg_hf.evaluation.metric import count_pixels
 
 ANNOTATIONS = sorted((Path(__file__).parents[1] / "fixtures" / "photos" / "annotations").glob("*.png"))
 
@@ -116,7 +117,8 @@ def test_ignored_label_may_be_negative_or_a_class():
 def test_refuses_classes_that_do_not_exist(where: str, wrong: int):
     metric = MeanIoU(7, ignore_index=254)
     maps = {"prediction": [[0, 1]], "reference": [[0, 1]], where: [[0, wrong]]}
-    with pytest.raises(ValueError, match=rf"{where.capitalize()} 0 holds \[{wrong}\].*0 to 6"):
+    remedy = "Is num_labels the model's" if where == "prediction" else r"Map the ids, .*\(now 254\)"
+    with pytest.raises(ValueError, match=rf"{where.capitalize()} 0 holds \[{wrong}\].*0 to 6\)\. {remedy}"):
         metric.add(**maps)
     assert not metric.confusion_matrix.any()
 
@@ -141,13 +143,35 @@ def test_a_batch_counts_whole_or_not_at_all():
     ):
         with pytest.raises(ValueError, match=message):
             metric.add_batch(predictions=[[[0]], [[0]]], references=maps)
-    with pytest.raises(ValueError, match=r"Prediction 1 has the type float64.*argmax"):
-        metric.add_batch(predictions=[[[0]], [[0.5]]], references=[[[0]], [[0]]])
+    for name in ("Prediction", "Reference"):
+        maps = {"predictions": [[[0]], [[0]]], "references": [[[0]], [[0]]]}
+        maps[f"{name.lower()}s"][1] = [[0.5]]
+        with pytest.raises(ValueError, match=rf"{name} 1 has the type float64.*argmax"):
+            metric.add_batch(**maps)
     with pytest.raises(ValueError, match="Both predictions and references"):
         metric.add_batch(predictions=[[[0]]])
     with pytest.raises(ValueError, match="Both predictions and references"):
         metric.compute(references=[[[0]]])
     assert len(metric) == 0 and not metric.confusion_matrix.any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_warns():
+    read_only = np.zeros((1, 2), dtype=np.uint8)
+    read_only.flags.writeable = False
+    metrics = MeanIoU(3).compute(predictions=[read_only], references=[read_only])
+    np.testing.assert_array_equal(metrics["per_category_iou"], [1, np.nan, np.nan])
+    assert np.isnan(MeanIoU(3).compute(predictions=[read_only], references=[[[255, 255]]])["mean_iou"])
+
+
+def test_pixels_are_counted_in_whole_numbers():
+    metric = MeanIoU(2)
+    assert metric.confusion_matrix.dtype == np.int64
+    metric.add(prediction=np.zeros((0, 5), dtype=np.uint8), reference=np.zeros((0, 5), dtype=np.uint8))
+    assert metric.confusion_matrix.dtype == np.int64 and len(metric) == 1 and not metric.confusion_matrix.any()
+    assert count_pixels([[0, 1]], [[255, 1]], 2).tolist() == [[0, 0], [0, 1]]
+    with pytest.raises(ValueError, match="Prediction 0"):
+        count_pixels([[2]], [[1]], 2)
 
 
 def test_batches_without_maps_change_nothing():
