@@ -32,7 +32,8 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Iterable[str] =
 
     Args:
         name_or_folder (`str` or `os.PathLike`):
-            `"shipped"`, the folder of a model or of an export, or an id on the Hugging Face Hub, `owner/name`.
+            `"shipped"`, of which name a folder is `"./shipped"`, the folder of a model or of an export, or an id on
+            the Hugging Face Hub, `owner/name`.
         other_names (`Iterable[str]`, *optional*):
             What else whoever asks takes for a model, for the message that there is none.
 
@@ -44,6 +45,8 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Iterable[str] =
         ValueError: If there is no such model, or the Hub cannot be asked.
     """
     name = os.fspath(name_or_folder)
+    if name == SHIPPED:
+        return str(DEFAULT_MODEL)
     path = Path(name or "none given").expanduser()
     if path.is_file():
         raise ValueError(
@@ -51,8 +54,6 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Iterable[str] =
         )
     if path.is_dir():
         return _check_folder(name, path)
-    if name == SHIPPED:
-        return str(DEFAULT_MODEL)
     similar = _find_similar_folder(path)
     hint = f" Did you mean {similar}?" if similar else did_you_mean(name, (SHIPPED, *other_names))
     if not _HUB_ID.fullmatch(name):

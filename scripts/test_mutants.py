@@ -49,11 +49,12 @@ _REASONS = {
     r"description=|citation|features=|label_map = |cache folder|seed=": "what evaluate shows of a metric, unused here",
     r"out=lead|limit|parts = |members\.split|_LONGEST_DESCRIPTION:": "when or how work is divided: time and memory",
     r"np\.full\(max|raw >= last|torch\.int32 if|step <": "room or copies that are not needed",
-    r"astype\(None\)|float64\(|size\), None|nan_to_num_\(None\)|= None$": "the same by NumPy's or PyTorch's defaults",
+    r"astype\(None\)|float64\(|size\), None|nan_to_num_\(None\)|_is_empty = None$": "the same by a library's defaults",
     r"and False else (np|torch)\.": "the other branch does the same, more slowly",
     r"default=[+-]\d|num_labels - 1, ignore|corners\[1\]|minlength": "what differs is decided elsewhere already",
     r"first == 0|length \+ 3|range\(4\)|target, 2": "borders of cells, all of whose pixels are looked at anyway",
-    r'"XX|XX"|XX\'|\'XX|raise ValueError\(|[A-Z ]{12}|^\+ +None$|\+ +f?"': "the words of an error",
+    r"""["']XX|XX["']|raise ValueError\(|[A-Z]{2,}[A-Z ]{10}|^\+ f?["']""": "the words of an error",
+    r"""^- f?["'](.*\n- )*.*["']\n\+ None$""": "the words of an error",
 }
 
 
@@ -139,7 +140,7 @@ def keep_evidence(folder: Path, seconds: float) -> None:
 
 def find_reason(change: list[str]) -> str | None:
     """Why a change, lines with a sign before them, goes unnoticed; `None` if nobody has said."""
-    text = "\n".join(change)
+    text = "\n".join(" ".join(line.split()) for line in change)
     return next((reason for pattern, reason in _REASONS.items() if re.search(pattern, text, re.MULTILINE)), None)
 
 

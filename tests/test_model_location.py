@@ -23,6 +23,7 @@ def run(tmp_path, monkeypatch) -> Path:
 
 def test_folders_and_the_shipped_model(run):
     assert locate_model(run) == str(run)
+    Path("shipped").mkdir()
     assert locate_model("shipped") == str(DEFAULT_MODEL)
 
 

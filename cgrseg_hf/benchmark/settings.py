@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..inference.engine_names import ENGINE_NAMES
 from ..model_location import PRESET_NAMES
-from ..precisions import PRECISIONS
+from ..precisions import PRECISIONS, full_name
 
 # Models with random weights.
 SEGFORMER_NAMES = ("segformer-b0", "segformer-b1", "segformer-b2")
@@ -62,6 +62,7 @@ class BenchmarkSettings:
     def __post_init__(self):
         _check_names("engine", self.engines, ENGINES)
         _check_names("form", self.forms, FORMS)
+        object.__setattr__(self, "precisions", list(map(full_name, self.precisions)))
         _check_names("precision", self.precisions, PRECISIONS)
         _check_names("stage", self.stages, tuple(STAGES))
         for numbers in (self.batch_sizes, self.threads, *self.sizes):
@@ -70,10 +71,9 @@ class BenchmarkSettings:
         if self.needs_photos and self.photos is None:
             raise ValueError("Stages other than the network need photos: name a photo or a folder of photos.")
         if self.device != "cpu":
-            import torch
+            from ..inference.engines import resolve_device
 
-            if not torch.cuda.is_available():
-                raise ValueError(f"device={self.device!r}, but PyTorch finds no CUDA device here: use device='cpu'.")
+            resolve_device("torch", self.device)
 
     @property
     def needs_photos(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from ..model_location import locate_model
-from ..precisions import full_name
 from ..terminal import echo
 from .data_options import (
     DeviceOption,
@@ -83,7 +82,7 @@ def benchmark(
         models=[model, *(against or [])],
         engines=split_list(engines),
         forms=split_list(forms),
-        precisions=list(map(full_name, split_list(precisions))),
+        precisions=split_list(precisions),
         stages=split_list(stages),
         sizes=[parse_pair(size, int, "--sizes") for size in split_list(sizes)],
         batch_sizes=parse_numbers(batch_sizes, int, "--batch-sizes"),

@@ -14,8 +14,6 @@ from ..precisions import PRECISIONS, full_name
 from ..suggestions import did_you_mean
 from ..terminal import echo
 
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
-
 DatasetOption = Annotated[
     str | None,
     typer.Option(help="Name of a known data set, such as ade20k; otherwise id2label.json in the folder is read."),
@@ -32,9 +30,8 @@ EngineOption = Annotated[EngineName, typer.Option(help="What computes the networ
 
 def _parse_device(text: str) -> str:
     """What can name a device of PyTorch; whether it is there, PyTorch alone knows."""
-    kind, _, index = text.partition(":")
-    if kind not in _DEVICES or not (index.isdecimal() or text == kind):
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(_DEVICES)}, with a number such as cuda:1.")
+    if not re.fullmatch(r"[a-z]+(:\d+)?", text):
+        raise typer.BadParameter(f"{text!r} is no device: name one as cpu, cuda, cuda:1 or mps.")
     return text
 
 

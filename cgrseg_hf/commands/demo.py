@@ -44,7 +44,9 @@ def demo(
 
     It listens to this computer only, unless --host says otherwise, and works without a connection.
     """
-    locations = [locate_model(name) for name in model or [SHIPPED]]
+    located = {name: locate_model(name) for name in model or [SHIPPED]}
+    # The page calls a model as it was named here, but for one that has no name.
+    names = [location if name == SHIPPED else name for name, location in located.items()]
     announce("Loading the page and the models")
 
     from ..demo.server import import_gradio, listen, serve
@@ -55,5 +57,5 @@ def demo(
         from ..demo.models import ModelShelf
 
         limits = Limits(max_pixels, time_limit, concurrency)
-        shelf = ModelShelf(locations, engine, device, allow_any_model, limits)
+        shelf = ModelShelf(names, engine, device, allow_any_model, limits)
         serve(listener, shelf, limits, queue_size, echo)

@@ -76,7 +76,7 @@ def export(
         include_preprocessing,
         include_argmax,
         None if size is None else parse_pair(size, int, "--size"),
-        opset or DEFAULT_OPSET,
+        DEFAULT_OPSET if opset is None else opset,
     )
     output = output or Path("runs/export") / f"{format}-{precision}"
     check_output(output, overwrite)

@@ -100,8 +100,10 @@ def predict(
             "json": as_json or None,
         }
         refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
-        model = model if "://" in model else locate_model(model)
-        _predict_on_cluster(photos[0], output, model, cluster, engine, precision, batch_size)
+        # By its name, which another start and other machines know it by too.
+        name = locate_model(model) if model == SHIPPED else model
+        locate_model(name)
+        _predict_on_cluster(photos[0], output, name, cluster, engine, precision, batch_size)
         return
 
     if tile is None:
@@ -112,6 +114,10 @@ def predict(
     folder = Path(output)
     check_output_folder(folder)
     jobs, missing = _plan(list(dict.fromkeys(map(Path, photos))), folder)
+    if not jobs:
+        if as_json:
+            echo(_to_json([], missing))
+        raise ValueError("\n".join(map(str, missing)))
     model = locate_model(model)
     for error in missing:
         echo(error, err=True, color="red")
@@ -164,16 +170,14 @@ def predict(
     if written:
         result += f". The overlays, classes and areas are in {output}"
     if as_json:
-        result = json.dumps(
-            {"results": written, "errors": list(map(str, missing + failures))}, ensure_ascii=False, indent=1
-        )
+        result = _to_json(written, missing + failures)
     _report(failures, result)
     if missing:
         raise typer.Exit(1)
 
 
 def _plan(photos: list[Path], folder: Path) -> "tuple[list[Job], list[Exception]]":
-    """Where results of what is there go, and errors for what is not; if nothing is, that ends the command."""
+    """Where results of what is there go, and errors for what is not."""
     from ..inference.results import plan_jobs
 
     try:
@@ -183,10 +187,11 @@ def _plan(photos: list[Path], folder: Path) -> "tuple[list[Job], list[Exception]
     # By the paths as they were given: links that lead nowhere in a folder are found when they are opened.
     missing = [photo for photo in photos if not os.path.lexists(photo)]
     errors: list[Exception] = [ValueError(_describe_missing(photo)) for photo in missing]
-    jobs = [job for job in jobs if job.photo not in missing]
-    if not jobs:
-        raise ValueError("\n".join(map(str, errors)))
-    return jobs, errors
+    return [job for job in jobs if job.photo not in missing], errors
+
+
+def _to_json(written: Sequence[Mapping[str, Any]], errors: Sequence[Exception]) -> str:
+    return json.dumps({"results": written, "errors": list(map(str, errors))}, ensure_ascii=False, indent=1)
 
 
 def _describe_missing(photo: Path) -> str:

@@ -35,10 +35,6 @@ def find_photos(
     """Photos to calibrate by and to compare on, as [`open_picture`] takes them, evenly spread."""
     if limit < 1:
         raise ValueError(f"max_calibration={limit}: use at least one photo.")
-    if not calibration:
-        if settings.precision == "int8":
-            raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")
-        return []
     if isinstance(calibration, str | os.PathLike):
         folder = Path(calibration)
         if not folder.is_dir():
@@ -46,5 +42,9 @@ def find_photos(
         calibration = list_files(folder, IMAGE_SUFFIXES)
         if not calibration:
             raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(IMAGE_SUFFIXES)}).")
+    if calibration is None or len(calibration) == 0:
+        if settings.precision == "int8":
+            raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")
+        return []
     step = max(len(calibration) / limit, 1)
     return [calibration[int(index * step)] for index in range(min(len(calibration), limit))]

@@ -18,6 +18,7 @@ from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
 from ..export.shape_cache import ShapeCache
 from ..optional import find_missing_packages
+from ..precisions import PRECISIONS, full_name
 from .engine_names import ENGINE_NAMES, EngineName
 
 logger = logging.get_logger(__name__)
@@ -29,7 +30,6 @@ ENGINE_PACKAGES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnx", "onnxscript"),
     "openvino": ("openvino",),
 }
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _FORMATS = {"onnxruntime": "onnx", "openvino": "openvino"}
 _ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
@@ -263,7 +263,7 @@ def make_engine(
     dtype = _resolve_dtype(dtype)
     if is_export(source):
         return _open_export(source, engine, device, dtype, num_threads)
-    device = _resolve_device(engine, device)
+    device = resolve_device(engine, device)
     if not isinstance(source, PreTrainedModel):
         source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
     dtype = dtype or torch.float32
@@ -303,7 +303,7 @@ def _open_export(
         raise ValueError(f"engine={engine!r}, but {folder} is for engine={needed!r}.")
     if needed == "torch" and num_threads is not None:
         torch.set_num_threads(num_threads)
-    return ExportedEngine(folder, _resolve_device(needed, device), dtype, num_threads)
+    return ExportedEngine(folder, resolve_device(needed, device), dtype, num_threads)
 
 
 def _choose_engine(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> str:
@@ -314,7 +314,13 @@ def _choose_engine(model: PreTrainedModel, device: torch.device, dtype: torch.dt
     return next((name for name in candidates if not find_missing_packages(ENGINE_PACKAGES[name])), "torch")
 
 
-def _resolve_device(engine: str, device: str | torch.device | None) -> torch.device:
+def resolve_device(engine: str, device: str | torch.device | None) -> torch.device:
+    """
+    The device that is meant, by default a GPU where there is one that the engine can use.
+
+    Raises:
+        ValueError: If it cannot be used here.
+    """
     if device is None:
         can_use_gpu = engine in ("auto", "torch", "compile")
         device = "cuda" if can_use_gpu and torch.cuda.is_available() else "cpu"
@@ -329,8 +335,9 @@ def _resolve_device(engine: str, device: str | torch.device | None) -> torch.dev
 
 
 def _resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is not None and resolved not in DTYPES:
-        names = ", ".join(repr(str(known).removeprefix("torch.")) for known in DTYPES)
-        raise ValueError(f"dtype={dtype!r} is not supported: use one of {names}.")
-    return resolved
+    if dtype is None:
+        return None
+    name = full_name(str(dtype).removeprefix("torch."))
+    if name not in PRECISIONS:
+        raise ValueError(f"dtype={dtype!r} is not supported: use one of {', '.join(map(repr, PRECISIONS))}.")
+    return getattr(torch, name)

@@ -23,8 +23,8 @@ _ANCHORS: dict[str, str] = {
     "inferno": "000004 0a0722 1e0c45 380962 510e6c 69166e 801f6c 982766 b0315b c63d4d d94d3d e9612b f47918 fa9407 "
     "fcb014 f8cd37 f2ea69 fcffa4",
 }
-# How much faster than once the colours fade: at the lowest number their opacity is multiplied by itself so often.
-_FADING = 3
+# What is left of the colours' opacity at the lowest number, where they fade.
+_FADED = 0.25
 # Steps between numbers that people count in.
 _ROUND_STEPS = (1, 2, 2.5, 5, 10)
 
@@ -85,7 +85,7 @@ def draw_heat_map(
     colored = Image.fromarray(apply_color_map(position, color_map))
     grey = image.convert("L").convert("RGB")
     if fade:
-        cover = opacity ** (1 + _FADING * (1 - np.clip(position, 0, 1)))
+        cover = opacity * (_FADED + (1 - _FADED) * np.clip(position, 0, 1))
         picture = Image.composite(colored, grey, Image.fromarray((cover * 255).round().astype(np.uint8)))
     else:
         picture = Image.blend(grey, colored, opacity)

@@ -35,7 +35,7 @@ def test_help_and_mistakes_load_nothing_heavy(photos):
         "predict no/such/photo.jpg": "no/such/photo.jpg cannot be read",
         f"predict {photo} --model ./none": "no folder './none'",
         f"predict {photo} --model {photos}": "no config.json",
-        f"predict {photo} --device gpu": "'gpu' is none of cpu, cuda",
+        f"predict {photo} --device cuda:x": "'cuda:x' is no device",
         f"predict {photo} -o {photo}": "is a file: name a folder",
         "evaluate ./none --data .": "no folder './none'",
         "evaluate --data . --label-ids raw": "name it by dataset (--dataset)",

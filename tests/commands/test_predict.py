@@ -296,6 +296,8 @@ def test_mistakes_in_words(predict):
     assert "--overlap: windows come with --tile" in without_tile.output
     assert "is a file: name a folder" in predict("photo.png", "-o", "photo.png").output
     assert "see --scale" in predict("photo.png", "--tile", "64", "--size", "64").output
+    told = json.loads(predict("phto.png", "--json").stdout)
+    assert told["results"] == [] and "phto.png cannot be read" in told["errors"][0]
     missing = predict("phto.png")
     assert "phto.png cannot be read" in str(missing.exception)
     assert "Did you mean photo.png?" in str(missing.exception)

@@ -150,7 +150,7 @@ def test_onnxruntime(decided_model, cache, pixels, logits):
         assert_same(engine(pixels), logits)
     assert len([name for name in exports_in(cache) if name.startswith("onnx-")]) == 1
     with pytest.raises(ValueError, match=r"no bfloat16 convolutions on CPUs"):
-        make_engine(decided_model, "onnxruntime", dtype="bfloat16")
+        make_engine(decided_model, "onnxruntime", dtype="bf16")
 
 
 @pytest.mark.long

@@ -90,8 +90,10 @@ def test_probability_of_a_class():
     scores[2, :, 2:] = math.log(8)
     names = {0: "road", 1: "wall", 2: "sky"}
     picture = np.asarray(draw_class_heat_map(GREY, scores, "sky", names, opacity=1.0))
-    assert picture[60, 159].tolist() == apply_color_map(np.array(0.8)).tolist()
-    assert picture[60, 0].tolist() == apply_color_map(np.array(1 / 3)).tolist()
+    for probability, pixel in ((0.8, picture[60, 159]), (1 / 3, picture[60, 0])):
+        cover = 0.25 + 0.75 * probability  # of the opacity
+        expected = cover * apply_color_map(np.array(probability)) + (1 - cover) * np.asarray(GREY)[60, 0]
+        np.testing.assert_allclose(pixel, expected, atol=2)
     np.testing.assert_array_equal(np.asarray(draw_class_heat_map(GREY, scores, 2, names, opacity=1.0)), picture)
     with pytest.raises(ValueError, match=r"'tree'.*road, wall, sky"):
         draw_class_heat_map(GREY, scores, "tree", names)
