@@ -51,7 +51,7 @@ _REASONS = {
     r"np\.full\(max|raw >= last|torch\.int32 if|step <": "room or copies that are not needed",
     r"astype\(None\)|float64\(|size\), None|nan_to_num_\(None\)|_is_empty = None$": "the same by a library's defaults",
     r"and False else (np|torch)\.": "the other branch does the same, more slowly",
-    r"default=[+-]\d|num_labels - 1, ignore|corners\[1\]|minlength": "what differs is decided elsewhere already",
+    r"default=[+-]\d|num_labels - 1, ignore|corners\[1\]|minlength|range\(count\)": "what differs is decided elsewhere",
     r"first == 0|length \+ 3|range\(4\)|target, 2": "borders of cells, all of whose pixels are looked at anyway",
     r"""["']XX|XX["']|raise ValueError\(|[A-Z]{2,}[A-Z ]{10}|^\+ f?["']""": "the words of an error",
     r"""^- f?["'](.*\n- )*.*["']\n\+ None$""": "the words of an error",

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..visualization import Color, class_color, color_label_map, find_boundaries
 from ..visualization.fonts import drawable
+from ..visualization.overlays import find_ignored
 
 _TILE = 480
 _GAP = 8
@@ -152,7 +153,7 @@ def _mark_errors(photo: Image.Image, truth: np.ndarray, predicted: np.ndarray, i
     """The photo in light grey, wrong pixels red, ignored ones dark, and the outlines of the truth."""
     grey = 128 + np.asarray(photo.convert("L"), dtype=np.uint8) // 2
     canvas = np.repeat(grey[..., None], 3, axis=2)
-    ignored = truth == ignore_index
+    ignored = find_ignored(truth, ignore_index)
     wrong = (truth != predicted) & ~ignored
     canvas[wrong] = 0.35 * canvas[wrong] + 0.65 * np.array(_WRONG)
     canvas[ignored] = _IGNORED
@@ -165,7 +166,7 @@ def _describe_classes(
 ) -> list[tuple[int | None, str]]:
     """Class id, None for ignored pixels, and caption of what is there, the largest first."""
     counts = [
-        np.bincount(values[label_map != ignore_index].astype(np.int64), minlength=len(id2label))
+        np.bincount(values[~find_ignored(label_map, ignore_index)].astype(np.int64), minlength=len(id2label))
         for values in (label_map, prediction)
     ]
     order = np.argsort(-np.maximum(*counts), kind="stable")
@@ -178,7 +179,7 @@ def _describe_classes(
         for class_id in order
         if counts[0][class_id] or counts[1][class_id]
     ]
-    ignored = (label_map == ignore_index).mean()
+    ignored = find_ignored(label_map, ignore_index).mean()
     return [*entries, (None, f"ignored  {ignored:.1%}")] if ignored else entries
 
 
