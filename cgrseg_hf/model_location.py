@@ -81,7 +81,7 @@ def _find_similar_folder(path: Path) -> Path | None:
     for part in path.parts[len(found.parts) :]:
         if not (found / part).is_dir():
             try:
-                names = [folder.name for folder in found.iterdir() if folder.is_dir()]
+                names = [folder.name for folder in found.iterdir() if folder.is_dir() and folder.name[0] != "."]
             except OSError:
                 return None
             close = difflib.get_close_matches(part, names, n=1)

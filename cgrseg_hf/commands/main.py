@@ -4,6 +4,7 @@
 import io
 import logging
 import pickle
+import re
 import sys
 import traceback
 import warnings
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..suggestions import did_you_mean
 from ..terminal import echo, guard_messages, printable, reason_of
 from .ablate import ablate
 from .benchmark import benchmark
@@ -80,6 +82,14 @@ def options(
     """Options of the command itself."""
 
 
+def _in_our_words(message: str) -> str:
+    """A message of Typer's, without the words of what it checks values by, and with what was perhaps meant."""
+    message = message.removeprefix("Value error, ")
+    if choices := re.search(r"'([^']*)' is not one of ((?:'[^']*'(?:, )?)+)\.", message):
+        message += did_you_mean(choices[1], re.findall("'([^']*)'", choices[2]))
+    return message
+
+
 def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
     guard_messages()
@@ -94,7 +104,7 @@ def main() -> None:
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except _CommandLineError as error:
-        error.message = error.message and printable(error.message)
+        error.message = error.message and printable(_in_our_words(error.message))
         error.show()
         sys.exit(error.exit_code)
     except typer.Abort:

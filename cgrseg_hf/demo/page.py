@@ -186,12 +186,8 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                             )
                             answer = gr.HTML(elem_id="answer", **plain)
                             with gr.Row():
-                                x = gr.Number(
-                                    label="x, from the left", precision=0, minimum=0, min_width=90, elem_id="x"
-                                )
-                                y = gr.Number(
-                                    label="y, from the top", precision=0, minimum=0, min_width=90, elem_id="y"
-                                )
+                                x = gr.Number(label="x, from the left", precision=0, min_width=90, elem_id="x")
+                                y = gr.Number(label="y, from the top", precision=0, min_width=90, elem_id="y")
                                 ask = gr.Button("Ask about this pixel", min_width=140, size="md", elem_id="ask")
                         with gr.Tab("Heat map"):
                             heat_class = gr.Dropdown([], label="Class", elem_id="heat-class")
@@ -247,8 +243,10 @@ def make_page(shelf: ModelShelf, desk: PhotoDesk, folder: Path, queue_size: int)
                 state: segmented,
                 overlay: segmented.draw_overlay(percent / 100),
                 answer: html.message("Click the picture, or give a pixel's x and y, to see its class."),
-                x: gr.Number(value=None, maximum=width - 1, label=f"x, 0 to {width - 1}"),
-                y: gr.Number(value=None, maximum=height - 1, label=f"y, 0 to {height - 1}"),
+                # Without bounds: Gradio would say of numbers beyond them what it is that they exceed, but not of which
+                # field, and leave the answer of the last pixel on the page.
+                x: gr.Number(value=None, label=f"x, 0 to {width - 1}"),
+                y: gr.Number(value=None, label=f"y, 0 to {height - 1}"),
                 heat_class: gr.Dropdown(
                     [(class_name, class_id) for class_id, class_name in segmented.segmentation.id2label.items()],
                     value=areas[0].class_id,

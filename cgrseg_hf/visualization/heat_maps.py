@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Numbers over photos: class scores, entropy, attention, with a colour bar that says what the colours mean."""
 
-import difflib
 import itertools
 import math
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..suggestions import did_you_mean
 from .fonts import FAINT_TEXT_COLOR, TEXT_COLOR, load_font, shorten, text_size_for
 from .overlays import place_right
 from .photos import check_opacity, to_rgb
@@ -196,9 +196,8 @@ def find_class(class_name: str | int, id2label: Mapping[int, str]) -> int:
     for class_id, name in id2label.items():
         if class_name in (name, class_id):
             return class_id
-    names = [str(name) for name in id2label.values()]
-    close = difflib.get_close_matches(str(class_name), names, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
+    names = [str(name) for _, name in sorted(id2label.items())]
+    hint = did_you_mean(str(class_name), names)
     raise ValueError(f"No class is named {class_name!r}.{hint} The classes are {', '.join(names)}.")
 
 

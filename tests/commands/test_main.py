@@ -36,6 +36,8 @@ def test_help_and_mistakes_load_nothing_heavy(photos):
         f"predict {photo} --model ./none": "no folder './none'",
         f"predict {photo} --model {photos}": "no config.json",
         f"predict {photo} --device cuda:x": "'cuda:x' is no device",
+        f"predict {photo} --engine openvin": "'--engine': 'openvin' is not one of",
+        f"predict {photo} --engine openvinoo": "Did you mean openvino?",
         f"predict {photo} -o {photo}": "is a file: name a folder",
         "evaluate ./none --data .": "no folder './none'",
         "evaluate --data . --label-ids raw": "name it by dataset (--dataset)",
