@@ -20,8 +20,17 @@ from hub_process import Hub, start_hub
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.export import ExportReport, export_model
 from cgrseg_hf.modeling_efficientformerv2 import position_distances
+from cgrseg_hf.optional import find_missing_packages
 
 pytest_plugins = ("training_runs",)
+
+# What these are of needs torchvision, an extra.
+_OF_TRAINING = (
+    *("conversion/test_imagenet.py", "data/test_batches.py", "data/test_transforms.py", "test_trainer.py"),
+    *("reliability/test_data_at_scale.py", "reliability/test_training_faults.py"),
+    *("training/test_loop.py", "training/test_resume.py"),
+)
+collect_ignore = list(_OF_TRAINING) if find_missing_packages(["torchvision"]) else []
 
 FIXTURES = Path(__file__).parent / "fixtures"
 sys.path.append(str(FIXTURES / "parity"))

@@ -100,6 +100,8 @@ def used(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     """The report of somebody who lacks this package, and perhaps torchvision, and uses what was saved and pushed."""
+    if request.param == "torchvision":
+        pytest.importorskip("torchvision")
     without = ["cgrseg_hf"] if request.param == "torchvision" else ["cgrseg_hf", "torchvision"]
     report = run_client("use_without_package", workspace, hub, tmp_path_factory.mktemp("use"), without)
     assert report["has torchvision"] == ("torchvision" not in without)

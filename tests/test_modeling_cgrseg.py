@@ -327,6 +327,8 @@ def test_another_number_of_classes_keeps_the_rest(model, tmp_path):
     ],
 )
 def test_other_backbones(tiny_config, backbone_config, tmp_path):
+    if isinstance(backbone_config, TimmBackboneConfig):
+        pytest.importorskip("timm")
     config = CGRSegConfig(backbone_config=backbone_config, decoder_hidden_size=16, num_pyramid_blocks=1, num_labels=3)
     model = CGRSegForSemanticSegmentation(config).eval()
     model.save_pretrained(tmp_path)

@@ -93,10 +93,9 @@ def test_what_goes_along_has_to_belong(folder: Path, exported, photos: Path, tmp
 
 
 def test_endpoints_get_the_transformers_that_the_package_needs():
-    root = Path(push_folder.__code__.co_filename).parents[2]
-    requirement = (root / "cgrseg_hf" / "hub" / "requirements.txt").read_text().strip()
+    requirement = Path(handler.__file__).with_name("requirements.txt").read_text().strip()
     assert requirement.startswith("transformers>=")
-    assert f'    "{requirement}",\n' in (root / "pyproject.toml").read_text()
+    assert f'    "{requirement}",\n' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
 
 
 def test_endpoints_open_what_the_segmenter_opens(monkeypatch: pytest.MonkeyPatch):
