@@ -47,8 +47,9 @@ def push(
     """
     Push a model to the Hugging Face Hub: weights, settings, code, card, evaluation, exports and pictures.
 
-    First a process without this package loads what would be sent, and segments a picture with it. What an earlier push
-    has left there and this one does not replace is deleted, other files stay. HF_ENDPOINT names another Hub.
+    First a process without this package loads what would be sent, and segments a picture with it. Where the repo's card
+    says that a push has been there, files named as a push names them that this one does not replace are deleted; other
+    files stay. HF_ENDPOINT names another Hub.
     """
     from ..hub import push_folder
 

@@ -5,9 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..export.settings import EXPORT_FILE, MODEL_FILES
+
 CONFIG, IMAGE_PROCESSOR, REPORT = "config.json", "preprocessor_config.json", "report.json"
 REPORT_FILES = ("per_class.csv", "confusion_matrix.png")
 PICTURES = "pictures"
+# All that an export writes; ONNX and OpenVINO may keep the weights in a file of their own.
+EXPORT_FILES = (EXPORT_FILE, CONFIG, IMAGE_PROCESSOR, *MODEL_FILES.values(), "model.onnx.data", "model.bin")
 
 
 def check_inside(file: Path, folder: Path) -> None:

@@ -39,8 +39,8 @@ class Push:
         model_class (`str`): The class that the folder loads as without this package.
         labels (`list[str]`): Classes that it found in a made-up picture.
         url (`str`, *optional*): The commit, unless nothing was sent.
-        deleted (`list[str]`, *optional*): Names of files in the repo that an earlier push had left there; `None` where
-            the repo could not be read, which only a dry run takes.
+        deleted (`list[str]`, *optional*): Names of files in the repo that were deleted, as an earlier push left them;
+            `None` where the repo could not be read, which only a dry run takes.
     """
 
     files: dict[str, int]
@@ -69,10 +69,11 @@ def push_folder(
 
     The code that goes along is this package's own, and other code in the folder is refused unless it is trusted. Before
     anything is sent, with `dry_run` too, a process of its own that lacks this package loads what would be, segments a
-    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. What an earlier push has left
-    in the repo and this one does not replace is deleted with the same commit: weights in other parts, code, evaluation,
-    pictures and exports, which belong to other weights. Other files stay. The Hub is the one that the environment
-    variable `HF_ENDPOINT` names, by default https://huggingface.co.
+    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. If the card in the
+    repo says that an earlier push has written there, files with the names of what a push writes that this one does not
+    replace are deleted with the same commit: weights in other parts, code, evaluation, pictures and exports, which
+    belong to other weights. Other files stay. The Hub is the one that the environment variable `HF_ENDPOINT` names, by
+    default https://huggingface.co.
 
     Args:
         source (`str` or `os.PathLike`):
@@ -137,7 +138,7 @@ def push_folder(
         model_class, labels = check_loading(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-        leftovers = find_leftovers(repo.files if repo else (), files)
+        leftovers = find_leftovers(repo, files)
         message = message or "Push model with cgrseg"
         url = None if dry_run else send_folder(folder, repo_id, private, branch, message, leftovers)
     return Push(files, model_class, labels, url, leftovers if is_known else None)

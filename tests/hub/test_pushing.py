@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What keeps a model from the Hub, and how that is said."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from hub_server import UNKNOWN_TOKEN
+from huggingface_hub import HfApi, ModelCard
 
 from cgrseg_hf import image_processing_cgrseg
 from cgrseg_hf.hub import check_loading, handler, push_folder
+from cgrseg_hf.hub.cards import extend_card
 from cgrseg_hf.hub.pushing import send_folder
-from cgrseg_hf.hub.repos import find_leftovers
+from cgrseg_hf.hub.repos import Repo, find_leftovers, look_up
 from cgrseg_hf.hub.staging import stage_folder
 
 CARD = """---
@@ -36,6 +39,8 @@ def folder(decided_folder: Path, tmp_path: Path) -> Path:
 def account(hub, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This process as a client of the Hub."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("HF_TOKEN", "any")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return monkeypatch
@@ -178,15 +183,36 @@ def test_visibility_of_a_repo_that_exists(folder: Path, hub, account: pytest.Mon
     assert hub.names("user/open") == set()
 
 
-def test_only_what_an_earlier_push_wrote_is_left_over():
+def test_leftovers_have_names_of_a_push_in_a_repo_that_was_pushed_to():
     sent = ["README.md", "config.json", "model.safetensors", "onnx/export.json", "onnx/model.onnx"]
     owned = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "modeling_cgrseg.py", "report.json"]
     owned += ["per_class.csv", "pictures/a [1].jpg", "pictures/a [1]-classes.jpg", "onnx/model.onnx.data"]
-    owned += ["old/export.json", "old/deep/model.bin"]
+    owned += ["old/export.json", "old/model.bin", "old/configuration_cgrseg.py"]
     others = [".gitattributes", "LICENSE", "model_2.safetensors", "train.py", "pictures/mine.jpg", "docs/report.json"]
-    others += ["docs/old/export.json", "pictures/b-classes.jpg"]
-    assert find_leftovers([*sent, *owned, *others], sent) == sorted(owned)
-    assert find_leftovers(others, sent) == []
+    others += [
+        "docs/old/export.json",
+        "pictures/b-classes.jpg",
+        "old/notes.md",
+        "old/deep/model.bin",
+        "mine/model.onnx",
+    ]
+    assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=True), sent) == sorted(owned)
+    assert find_leftovers(Repo(False, others, is_pushed=True), sent) == []
+    assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=False), sent) == []
+    assert find_leftovers(None, sent) == []
+
+
+def test_the_card_tells_whether_a_push_has_been_there(hub, account: pytest.MonkeyPatch):
+    hub.store.create("user/found")
+    card = extend_card(ModelCard(CARD), "user/found")
+    for text, is_pushed in ((None, False), (CARD, False), (card, True)):
+        if text is not None:
+            content = base64.b64encode(text.encode()).decode()
+            hub.store.commit(
+                "user/found", "main", [{"key": "file", "value": {"path": "README.md", "content": content}}]
+            )
+        for branch in (None, "not yet there"):
+            assert look_up(HfApi(), "user/found", branch).is_pushed == is_pushed
 
 
 def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):
