@@ -67,7 +67,8 @@ def push_folder(
     """
     Push a model to the Hub: weights, settings, code, card, evaluation, exports, and pictures for the card.
 
-    The code that goes along is this package's own, and other code in the folder is refused unless it is trusted. Before
+    The code that goes along is this package's own; other code in the folder or an export, and a handler.py or
+    requirements.txt that differs from this version's, is refused unless it is trusted. Before
     anything is sent, with `dry_run` too, a process of its own that lacks this package loads what would be, segments a
     made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. If the card in the
     repo says that an earlier push has written there, files with the names of what a push writes that this one does not
@@ -82,9 +83,10 @@ def push_folder(
             The repo, `"user/name"`; it is made if it does not exist.
         report (`str` or `os.PathLike`, *optional*):
             Folder that `cgrseg evaluate` wrote, or its `report.json`; by default the one in `source`, if there is one.
-            Where the data lay and the names and pictures of their images stay here.
+            It has to be of a model with these classes; whether it is of these weights is not checked. Where the data
+            lay and the names and pictures of their images stay here.
         exports (`Sequence`):
-            Folders that `cgrseg export` wrote, which become folders of the repo as they are.
+            Folders that `cgrseg export` wrote, which become folders of the repo; what else lies in them stays here.
         pictures (`Sequence`):
             Photos to show on the card, at most 1024 pixels a side, with their classes.
         picture_credit (`str`, *optional*):
@@ -99,8 +101,9 @@ def push_folder(
         dry_run (`bool`, *optional*, defaults to `False`):
             Do everything but send.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether code in `source` that is not this package's, such as another architecture's or a handler of your
-            own, goes along and is run here for the check. Code of CGRSeg's in `source` stays as it is then.
+            Whether code in `source` and `exports` that is not this package's, such as another architecture's or a
+            handler of your own, goes along and is run here for the check. Code of CGRSeg's, handler.py and
+            requirements.txt in `source` stay as they are then.
 
     Returns:
         [`Push`]: what was sent.

@@ -19,7 +19,7 @@ _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
 _CODE = r"(configuration|modeling|image_processing|optimized|post_processing)_(cgrseg|efficientformerv2)\.py"
 _OTHERS = "|".join(map(re.escape, ("handler.py", "requirements.txt", REPORT, *REPORT_FILES)))
 _OWNED = re.compile(f"{_WEIGHTS}|{_CODE}|{_OTHERS}")
-_OF_AN_EXPORT = re.compile("|".join((*map(re.escape, EXPORT_FILES), _CODE)))
+_OF_AN_EXPORT = re.compile("|".join((_CODE, *(re.escape(name) for names in EXPORT_FILES.values() for name in names))))
 # Of a photo on a card and of its classes.
 PICTURE_ENDINGS = (".jpg", "-classes.jpg")
 

@@ -14,7 +14,17 @@ from ..inference import Segmenter
 from ..inference.pictures import open_picture, to_photo
 from .cards import CARD_FILE, extend_card, read_card
 from .code import HANDLER, stage_code
-from .files import CONFIG, IMAGE_PROCESSOR, PICTURES, REPORT, REPORT_FILES, check_inside, read_json, write_json
+from .files import (
+    CONFIG,
+    EXPORT_FILES,
+    IMAGE_PROCESSOR,
+    PICTURES,
+    REPORT,
+    REPORT_FILES,
+    check_inside,
+    read_json,
+    write_json,
+)
 from .repos import PICTURE_ENDINGS
 
 _MODEL_FILES = (CONFIG, IMAGE_PROCESSOR, "model*.safetensors", "model.safetensors.index.json", "LICENSE*")
@@ -51,7 +61,7 @@ def stage_folder(
     id2label = read_id2label(source)
     if report is not None or (source / REPORT).is_file():
         stage_report(report or source, target, repo_id, id2label)
-    exported = [stage_export(folder, target, id2label) for folder in exports]
+    exported = [stage_export(folder, target, id2label, trust_remote_code) for folder in exports]
     overlays = stage_pictures(source, target, pictures)
     has_code = any(file.name != HANDLER for file in target.glob("*.py"))
     text = extend_card(card, repo_id, revision, exported, overlays, picture_credit.strip(), has_code)
@@ -91,8 +101,14 @@ def stage_report(report: Path, target: Path, repo_id: str, id2label: dict[int, s
             shutil.copy2(path.parent / name, target / name)
 
 
-def stage_export(folder: Path, target: Path, id2label: dict[int, str]) -> str:
-    """Copy an exported folder below its own name; the line of the card about it."""
+def stage_export(folder: Path, target: Path, id2label: dict[int, str], trust_remote_code: bool = False) -> str:
+    """
+    Copy what an export wrote below its folder's name, and nothing else that lies there; the line of the card about it.
+
+    Raises:
+        ValueError: If it is no export, or of a model with other classes, its name is taken or none for a repo, or it
+            brings code that is not of this package, and nobody vouches for it.
+    """
     if not is_export(folder):
         raise ValueError(f"{folder} has no {EXPORT_FILE}: --exports takes folders that `cgrseg export` wrote.")
     name, settings = folder.resolve().name, read_settings(folder)
@@ -101,11 +117,17 @@ def stage_export(folder: Path, target: Path, id2label: dict[int, str]) -> str:
             f"The export {folder} cannot be a folder {name!r} of the repo: rename it to a name that no other has, of "
             "letters, digits, '.', '-' and '_'."
         )
+    files = [folder / one for one in EXPORT_FILES[settings.format] if (folder / one).is_file()]
+    for file in files:
+        check_inside(file, folder)
+    if missing := {settings.file, CONFIG, IMAGE_PROCESSOR} - {file.name for file in files}:
+        raise ValueError(f"The export {folder} has no {' and no '.join(sorted(missing))}: export the model again.")
     if read_id2label(folder) != id2label:
         raise ValueError(f"The export {folder} is of a model with other classes.")
-    for file in folder.rglob("*"):
-        check_inside(file, folder)
-    shutil.copytree(folder, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (target / name).mkdir()
+    for file in files:
+        shutil.copy2(file, target / name)
+    stage_code(folder, target / name, trust_remote_code, has_weights=False)
     return f"`{name}`: {settings.format} in {settings.precision}; `export.json` says what goes in and comes out."
 
 

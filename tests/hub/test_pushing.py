@@ -16,7 +16,7 @@ from cgrseg_hf.hub import check_loading, handler, push_folder
 from cgrseg_hf.hub.cards import extend_card
 from cgrseg_hf.hub.pushing import send_folder
 from cgrseg_hf.hub.repos import Repo, find_leftovers, look_up
-from cgrseg_hf.hub.staging import stage_folder
+from cgrseg_hf.hub.staging import read_id2label, stage_export, stage_folder
 
 CARD = """---
 license: mit
@@ -118,9 +118,10 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
         return tmp_path / name
 
     own = Path(push_folder.__code__.co_filename).parents[1]
-    for name in ("modeling_cgrseg.py", "handler.py"):  # the latter as an earlier push wrote it
-        text = (folder if name != "handler.py" else own / "hub").joinpath(name).read_text()
-        (folder / name).write_text(f"{text}\nraise SystemExit('a stranger')\n")
+    for name in ("handler.py", "requirements.txt"):  # as an earlier push wrote them
+        shutil.copy(own / "hub" / name, folder)
+    text = (folder / "modeling_cgrseg.py").read_text()
+    (folder / "modeling_cgrseg.py").write_text(f"{text}\nraise SystemExit('a stranger')\n")
     config = json.loads((folder / "config.json").read_text())
     elsewhere = {**config, "auto_map": {"AutoConfig": "modeling_other.Other"}}
     (folder / "config.json").write_text(json.dumps(elsewhere))
@@ -130,12 +131,41 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
     assert json.loads((staged / "config.json").read_text())["auto_map"] == config["auto_map"]
 
     (folder / "config.json").write_text(json.dumps({**elsewhere, "model_type": "segformer"}))
-    (folder / "handler.py").write_text("class EndpointHandler:\n    pass\n")
-    with pytest.raises(ValueError, match=r"handler.py, modeling_cgrseg.py, .*auto_map in config.json.*--trust-remote"):
+    for name, edit in (("handler.py", "THRESHOLD = 0.5\n"), ("requirements.txt", "pillow-heif\n")):
+        (folder / name).write_text((folder / name).read_text() + edit)
+    foreign = "handler.py, modeling_cgrseg.py, .*requirements.txt, auto_map in config.json"
+    with pytest.raises(ValueError, match=f"{foreign}.*--trust-remote"):
         stage("refused")
     staged = stage("trusted", trust_remote_code=True)
-    for name in ("modeling_cgrseg.py", "handler.py", "config.json"):
+    for name in ("modeling_cgrseg.py", "handler.py", "requirements.txt", "config.json"):
         assert (staged / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_of_an_export_goes_what_an_export_writes(exported, tmp_path: Path):
+    export = Path(shutil.copytree(exported("torch").folder, tmp_path / "torch"))
+    id2label = read_id2label(export)
+    names = {path.name for path in export.iterdir()}
+
+    def stage(name: str, **options) -> Path:
+        (tmp_path / name).mkdir()
+        stage_export(export, tmp_path / name, id2label, **options)
+        return tmp_path / name / "torch"
+
+    (export / ".env").write_text("TOKEN=secret")
+    (export / "model.onnx").write_bytes(b"of another format")
+    assert {path.name for path in stage("own").iterdir()} == names
+    (export / "evil.py").write_text("raise SystemExit('a stranger')")
+    config = json.loads((export / "config.json").read_text())
+    elsewhere = {**config, "model_type": "segformer", "auto_map": {"AutoConfig": "evil.Evil"}}
+    (export / "config.json").write_text(json.dumps(elsewhere))
+    with pytest.raises(ValueError, match=r"evil.py, auto_map in config.json.*--trust-remote-code"):
+        stage("refused")
+    staged = stage("trusted", trust_remote_code=True)
+    assert {path.name for path in staged.iterdir()} == {*names, "evil.py"}
+    assert json.loads((staged / "config.json").read_text()) == elsewhere
+    without(export, "model.pt2")
+    with pytest.raises(ValueError, match=r"has no model.pt2: export the model again"):
+        stage("incomplete")
 
 
 def test_folder_that_does_not_load(folder: Path, account: pytest.MonkeyPatch):
@@ -189,13 +219,8 @@ def test_leftovers_have_names_of_a_push_in_a_repo_that_was_pushed_to():
     owned += ["per_class.csv", "pictures/a [1].jpg", "pictures/a [1]-classes.jpg", "onnx/model.onnx.data"]
     owned += ["old/export.json", "old/model.bin", "old/configuration_cgrseg.py"]
     others = [".gitattributes", "LICENSE", "model_2.safetensors", "train.py", "pictures/mine.jpg", "docs/report.json"]
-    others += [
-        "docs/old/export.json",
-        "pictures/b-classes.jpg",
-        "old/notes.md",
-        "old/deep/model.bin",
-        "mine/model.onnx",
-    ]
+    others += ["docs/old/export.json", "pictures/b-classes.jpg", "old/notes.md", "old/deep/model.bin"]
+    others += ["mine/model.onnx"]
     assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=True), sent) == sorted(owned)
     assert find_leftovers(Repo(False, others, is_pushed=True), sent) == []
     assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=False), sent) == []
@@ -207,10 +232,8 @@ def test_the_card_tells_whether_a_push_has_been_there(hub, account: pytest.Monke
     card = extend_card(ModelCard(CARD), "user/found")
     for text, is_pushed in ((None, False), (CARD, False), (card, True)):
         if text is not None:
-            content = base64.b64encode(text.encode()).decode()
-            hub.store.commit(
-                "user/found", "main", [{"key": "file", "value": {"path": "README.md", "content": content}}]
-            )
+            file = {"path": "README.md", "content": base64.b64encode(text.encode()).decode()}
+            hub.store.commit("user/found", "main", [{"key": "file", "value": file}])
         for branch in (None, "not yet there"):
             assert look_up(HfApi(), "user/found", branch).is_pushed == is_pushed
 
