@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+import numpy as np
 from huggingface_hub import HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import CARD_FILE
 from .repos import Repo, check_visibility, find_leftovers, look_up
-from .staging import stage_folder
+from .staging import draw_overlays, find_photos, stage_folder
 
 # What the HTTP library that huggingface_hub uses, not always the same one, raises where no answer came.
 _HttpError = HfHubHTTPError.__bases__[0]
@@ -88,7 +89,7 @@ def push_folder(
         exports (`Sequence`):
             Folders that `cgrseg export` wrote, which become folders of the repo; what else lies in them stays here.
         pictures (`Sequence`):
-            Photos to show on the card, at most 1024 pixels a side, with their classes.
+            Photos to show on the card, at most 1024 pixels a side, with their classes, which that process finds.
         picture_credit (`str`, *optional*):
             Whose photos these are and their licence, in Markdown; needed with `pictures`.
         private (`bool`, *optional*):
@@ -138,7 +139,9 @@ def push_folder(
         )
         is_known, repo = _look_up(repo_id, branch, dry_run)
         check_visibility(repo_id, repo, private)
-        model_class, labels = check_loading(folder)
+        photos = find_photos(folder)
+        model_class, labels, label_maps = _segment_in_process(folder, photos)
+        draw_overlays(folder, photos, label_maps)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
         leftovers = find_leftovers(repo, files)
@@ -163,6 +166,11 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
     Raises:
         ValueError: If it does not load, or what it answers is no segmentation; with the last line of the error.
     """
+    return _segment_in_process(folder)[:2]
+
+
+def _segment_in_process(folder: Path, photos: Sequence[Path] = ()) -> tuple[str, list[str], list[np.ndarray]]:
+    """What `check_loading` says of a folder, and the label maps of photos, `(height, width)`, int32."""
     with tempfile.TemporaryDirectory(prefix="cgrseg-modules-") as empty:
         environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         # What an earlier load has cached could stand in for what is missing from the folder.
@@ -170,17 +178,18 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
         environment |= {"HF_HUB_OFFLINE": "1"}
         # As text, so that Python looks for modules in the empty folder and not beside the program.
         command = [sys.executable, "-c", _PROGRAM.read_text(encoding="utf-8"), str(folder.resolve())]
+        command += [str(photo.resolve()) for photo in photos]
         ended = subprocess.run(
             command, env=environment, cwd=empty, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
-    if ended.returncode != 0:
-        reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-        raise ValueError(
-            f"The folder does not load for somebody without this package, so nothing was sent: {reason}\nSave it again "
-            "with save_pretrained, model and image processor both; that puts the code in."
-        )
+        if ended.returncode != 0:
+            reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+            raise ValueError(
+                f"The folder does not load for somebody without this package, so nothing was sent: {reason}"
+            )
+        label_maps = [np.load(Path(empty, f"{number}.npy"), allow_pickle=False) for number in range(len(photos))]
     answer = json.loads(ended.stdout.strip().splitlines()[-1])
-    return answer["class"], answer["labels"]
+    return answer["class"], answer["labels"], label_maps
 
 
 def send_folder(

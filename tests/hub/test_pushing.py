@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 from hub_server import UNKNOWN_TOKEN
 from huggingface_hub import HfApi, ModelCard
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
 from cgrseg_hf import image_processing_cgrseg
 from cgrseg_hf.hub import check_loading, handler, push_folder
@@ -182,6 +183,29 @@ def test_folder_that_does_not_load(folder: Path, account: pytest.MonkeyPatch):
     )
     with pytest.raises(ValueError, match=r"ValueError: \[None\]"):
         check_loading(folder)
+
+
+@pytest.mark.long
+def test_pictures_of_a_model_whose_code_is_trusted(tmp_path: Path, photos: Path, account: pytest.MonkeyPatch):
+    folder = tmp_path / "model"
+    config = SegformerConfig(num_labels=3, hidden_sizes=[8] * 4, depths=[1] * 4, decoder_hidden_size=8)
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    (folder / "README.md").write_text(CARD)
+    settings = json.loads((folder / "config.json").read_text())
+    auto_map = {"AutoConfig": "other.OtherConfig", "AutoModelForSemanticSegmentation": "other.OtherModel"}
+    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "other", "auto_map": auto_map}))
+    (folder / "other.py").write_text(
+        "from transformers import SegformerConfig, SegformerForSemanticSegmentation\n"
+        "class OtherConfig(SegformerConfig):\n    model_type = 'other'\n"
+        "class OtherModel(SegformerForSemanticSegmentation):\n    config_class = OtherConfig\n"
+    )
+    options = {"pictures": [photos / "000000015517.jpg"], "picture_credit": "A street.", "dry_run": True}
+    with pytest.raises(ValueError, match=r"other.py, auto_map in config.json"):
+        push_folder(folder, "user/other", **options)
+    pushed = push_folder(folder, "user/other", trust_remote_code=True, **options)
+    assert pushed.model_class.endswith("other.OtherModel")
+    assert {"other.py", "pictures/000000015517.jpg", "pictures/000000015517-classes.jpg"} <= pushed.files.keys()
 
 
 def test_answers_of_the_hub_in_words(folder: Path, hub, account: pytest.MonkeyPatch):
