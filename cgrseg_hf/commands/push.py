@@ -41,7 +41,10 @@ def push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but send, and list what would be.")] = False,
     trust_remote_code: Annotated[
         bool,
-        typer.Option("--trust-remote-code", help="Run and send code in the folder that is not this package's, too."),
+        typer.Option(
+            "--trust-remote-code",
+            help="Run and send code that is not this package's, too; handler.py and requirements.txt as they are.",
+        ),
     ] = False,
 ) -> None:
     """

@@ -51,7 +51,7 @@ def stage_folder(
     arguments.
 
     Raises:
-        ValueError: If something is not what it should be, or does not belong to the model.
+        ValueError: If something is not what it should be, or of a model with other classes.
     """
     check_model_folder(source)
     card = read_card(source)

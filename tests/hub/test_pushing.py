@@ -80,7 +80,7 @@ def test_no_folder_and_exports(tmp_path: Path, exported):
         push_folder(export, "user/model", dry_run=True)
 
 
-def test_what_goes_along_has_to_belong(folder: Path, exported, photos: Path, tmp_path: Path):
+def test_what_goes_along_has_to_fit(folder: Path, exported, photos: Path, tmp_path: Path):
     photo = photos / "000000015517.jpg"
     with pytest.raises(ValueError, match="picture_credit"):
         push_folder(folder, "user/model", pictures=[photo], dry_run=True)
