@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg card`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +13,12 @@ def card(
     folder: Annotated[
         Path, typer.Argument(help="Folder of the model and its image processor, such as runs/mine/best.")
     ],
-    report: Annotated[Path, typer.Option(help="Folder that evaluate wrote for this model, or its report.json.")],
+    report: Annotated[
+        Path,
+        typer.Option(
+            help="Folder that evaluate wrote for this model, or its report.json; only its classes are checked."
+        ),
+    ],
     facts: Annotated[
         Path | None,
         typer.Option(
@@ -85,4 +89,6 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     path = path / name if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"There is no {path}.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    from ..hub.files import read_json
+
+    return read_json(path)

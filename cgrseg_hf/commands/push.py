@@ -41,14 +41,18 @@ def push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but send, and list what would be.")] = False,
     trust_remote_code: Annotated[
         bool,
-        typer.Option("--trust-remote-code", help="Run and send code in the folder that is not this package's, too."),
+        typer.Option(
+            "--trust-remote-code",
+            help="Run and send code that is not this package's, too; handler.py and requirements.txt as they are.",
+        ),
     ] = False,
 ) -> None:
     """
     Push a model to the Hugging Face Hub: weights, settings, code, card, evaluation, exports and pictures.
 
-    First a process without this package loads what would be sent, and segments a picture with it. What an earlier push
-    has left there and this one does not replace is deleted, other files stay. HF_ENDPOINT names another Hub.
+    First a process without this package loads what would be sent, and segments a picture with it. Where the repo's card
+    says that a push has been there, files named as a push names them that this one does not replace are deleted; other
+    files stay. HF_ENDPOINT names another Hub.
     """
     from ..hub import push_folder
 

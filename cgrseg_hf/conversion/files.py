@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from ..terminal import one_line
+
 # What files that are mistaken for checkpoints begin with, in lower case.
 _KINDS = {
     b"version https://git-lfs": "a pointer of Git LFS, in whose place `git lfs pull` puts the file itself",
@@ -23,6 +25,7 @@ _KINDS = {
     b"\x80": "a pickle",
 }
 _PICKLED = (_KINDS[b"pk"], _KINDS[b"\x80"])
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _BYTES_LOOKED_AT = 1024
 
 
@@ -33,6 +36,7 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint, or holds more than tensors and plain values.
+        MemoryError: If there is too little memory for it.
     """
     if isinstance(source, Mapping):
         return dict(source)
@@ -43,16 +47,22 @@ def read_checkpoint(source: str | os.PathLike | Mapping[str, Any]) -> dict[str, 
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:  # which says nothing about the file
+        raise
     except Exception as error:  # a damaged file can fail in many ways, all of which mean this
-        kind = _guess_kind(path)
-        if isinstance(error, pickle.UnpicklingError) and kind in _PICKLED:
+        kind, is_unpickling = _guess_kind(path), isinstance(error, pickle.UnpicklingError)
+        if is_unpickling and kind in _PICKLED:
             raise ValueError(
                 f"{path} holds more than tensors and plain values, or is damaged, and is not loaded, since unpickling "
                 "it could run code. If you trust it, load it with your own tools and pass on its state dict."
             ) from None
+        # PyTorch's words on unpickling advise to allow it.
+        cause = "" if is_unpickling else f" ({one_line(error) or type(error).__name__})"
+        is_named_wrong = path.suffix not in _SUFFIXES or (path.suffix == ".safetensors" and kind in _PICKLED)
+        ending = " and under its own ending" if is_named_wrong else ""
         raise ValueError(
-            f"{path} could not be read as a checkpoint: it seems to be {kind}. Give a file that torch.save wrote "
-            "(.pth, .pt, .bin), or one of safetensors, whole and under its own ending."
+            f"{path} could not be read as a checkpoint: it seems to be {kind}{cause}. Give a file that torch.save "
+            f"wrote (.pth, .pt, .bin), or one of safetensors (.safetensors), whole{ending}."
         ) from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict.")
@@ -69,7 +79,8 @@ def _guess_kind(path: Path) -> str:
         if begin.lstrip().lower().startswith(magic):
             return kind
     if begin[8:9] == b"{":
-        return "of safetensors, whose ending is .safetensors, or damaged"
+        is_named_so = path.suffix == ".safetensors"
+        return f"of safetensors, {'and damaged or cut off' if is_named_so else 'whose ending is .safetensors'}"
     return "text" if begin.isascii() else "damaged, or of a kind that is not known here"
 
 

@@ -40,6 +40,11 @@ def read_card(folder: Path) -> ModelCard:
     return card
 
 
+def is_written_by_push(text: str) -> bool:
+    """Whether a card has the section that a push adds."""
+    return _START in text
+
+
 def find_problems(card: ModelCard) -> list[str]:
     """What the card's metadata lack, each with its remedy; the Hub itself checks more."""
     data = card.data.to_dict()

@@ -12,53 +12,62 @@ from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from .files import CONFIG, IMAGE_PROCESSOR, check_inside, read_json, write_json
 
 HANDLER = "handler.py"
-_OWN_FILES = (HANDLER, "requirements.txt")
+_OF_ENDPOINTS = (HANDLER, "requirements.txt")
 _OWN_IMAGE_PROCESSORS = (CGRSegImageProcessor.__name__, CGRSegImageProcessorPil.__name__)
+_OWN_FOLDER = Path(__file__).parent
 # Settings by which transformers finds code.
 _NAMES_OF_CODE = ("auto_map", "custom_pipelines")
 
 
-def stage_code(source: Path, target: Path, trust_remote_code: bool = False) -> None:
+def stage_code(source: Path, target: Path, trust_remote_code: bool = False, *, has_weights: bool = True) -> None:
     """
-    Put a model's code and its handler for Inference Endpoints beside its settings.
+    Put a model's code beside its settings, and what Inference Endpoints need: handler.py and requirements.txt.
 
     CGRSeg's code is that of this package, whatever lies in the folder: it may be a stranger's, and a push runs what it
-    sends.
+    sends. A handler.py or requirements.txt that differs from this version's, and may be somebody's work, is refused
+    and never replaced.
 
     Args:
-        source (`Path`): Folder of the model.
+        source (`Path`): Folder of the model, or of an export.
         target (`Path`): Folder that goes to the Hub, with the model's settings in it.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether the folder's own code goes along as it is.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): Whether the folder's own code, handler.py and
+            requirements.txt go along as they are.
+        has_weights (`bool`, *optional*, defaults to `True`): Whether the folder holds the model's weights; one of an
+            export needs neither the model's code nor handler.py and requirements.txt.
 
     Raises:
         ValueError: If there is code that is not of this package, and nobody vouches for it.
     """
+    if has_weights:
+        for name in _OF_ENDPOINTS:
+            shutil.copy2(_OWN_FOLDER / name, target / name)
     if trust_remote_code:
-        for file in source.glob("*.py"):
+        for file in find_code(source):
             check_inside(file, source)
             shutil.copy2(file, target / file.name)
-    _add_own_code(target, trust_remote_code)
+    _add_own_code(target, trust_remote_code, has_weights)
     foreign = find_foreign_code(source, target)
     if foreign and not trust_remote_code:
         raise ValueError(
-            f"{source} brings code that is not of cgrseg_hf: {', '.join(foreign)}. A push runs it on this computer as "
-            "you, and publishes it: read it, and then add --trust-remote-code (trust_remote_code=True); or take it out "
-            "of the folder."
+            f"{source} brings code that is not of this version of cgrseg_hf: {', '.join(foreign)}. A push runs it on "
+            "this computer as you, and publishes it: read it, and then add --trust-remote-code "
+            "(trust_remote_code=True); or take it out of the folder, and what cgrseg_hf has in its place goes along."
         )
-    for name in _OWN_FILES:
-        if not (name == HANDLER and HANDLER in foreign):
-            shutil.copy2(Path(__file__).parent / name, target / name)
+
+
+def find_code(folder: Path) -> list[Path]:
+    """The files of a folder that are code, or name packages to install for it."""
+    return sorted({*folder.glob("*.py"), *(folder / name for name in _OF_ENDPOINTS if (folder / name).is_file())})
 
 
 def find_foreign_code(source: Path, target: Path) -> list[str]:
     """What code of a model's folder, or named by the staged settings, is not of this package."""
-    own_code = Path(__file__).parents[1]
     foreign = []
-    for file in sorted(source.glob("*.py")):
-        staged, own = target / file.name, own_code / file.name
-        if file.name == HANDLER:
-            is_own = _title_of(file) == _title_of(Path(__file__).parent / HANDLER)
+    for file in find_code(source):
+        if file.name in _OF_ENDPOINTS:
+            is_own = file.read_bytes() == (_OWN_FOLDER / file.name).read_bytes()
         else:
+            staged, own = target / file.name, _OWN_FOLDER.parent / file.name
             is_own = staged.is_file() and own.is_file() and staged.read_bytes() == own.read_bytes()
         if not is_own:
             foreign.append(file.name)
@@ -71,10 +80,10 @@ def find_foreign_code(source: Path, target: Path) -> list[str]:
     return foreign
 
 
-def _add_own_code(target: Path, keep: bool) -> None:
+def _add_own_code(target: Path, keep: bool, has_weights: bool) -> None:
     """Write this package's code, and where to find it, for what is of its classes; or keep what is said there."""
     for name, classes in (
-        (CONFIG, (CGRSegConfig, CGRSegForSemanticSegmentation)),
+        (CONFIG, (CGRSegConfig, CGRSegForSemanticSegmentation) if has_weights else (CGRSegConfig,)),
         (IMAGE_PROCESSOR, (CGRSegImageProcessor,)),
     ):
         settings = read_json(target / name)
@@ -94,8 +103,3 @@ def _own_auto_map(settings: dict[str, Any]) -> dict[str, Any] | None:
     elif settings.get("image_processor_type") in _OWN_IMAGE_PROCESSORS:
         own_map = CGRSegImageProcessorPil().to_dict()["auto_map"]
     return own_map and json.loads(json.dumps(own_map))
-
-
-def _title_of(file: Path) -> str:
-    """The first line of a file's docstring, below the copyright: of our handler, the same in all its versions."""
-    return "".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[1:2])

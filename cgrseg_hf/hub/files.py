@@ -5,9 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..export.settings import EXPORT_FILE, MODEL_FILES
+
 CONFIG, IMAGE_PROCESSOR, REPORT = "config.json", "preprocessor_config.json", "report.json"
 REPORT_FILES = ("per_class.csv", "confusion_matrix.png")
 PICTURES = "pictures"
+# Weights that do not lie in the file that an engine loads: of OpenVINO always, of ONNX where they are large.
+_DATA_FILES = {"onnx": ("model.onnx.data",), "openvino": ("model.bin",)}
+# What an export writes, code apart.
+EXPORT_FILES = {
+    name: (EXPORT_FILE, CONFIG, IMAGE_PROCESSOR, file, *_DATA_FILES.get(name, ())) for name, file in MODEL_FILES.items()
+}
 
 
 def check_inside(file: Path, folder: Path) -> None:

@@ -1,8 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Loads a folder as somebody without this package would, and segments a picture with it.
 
-A program, which `check_loading` runs in a process of its own. It prints a line of JSON: the model's class, and the
-labels that were found.
+A program, which `check_loading` runs in a process of its own, with the folder and the photos of its card as arguments.
+It prints a line of JSON: the model's class, and the labels that were found. The photos' label maps it writes to where
+it runs: 0.npy, 1.npy, ...
 """
 
 import importlib.util
@@ -34,18 +35,30 @@ def load_handler(folder: Path) -> Any:
     return module.EndpointHandler(str(folder))
 
 
+def segment(pipeline: Any, picture: Image.Image) -> tuple[list[str], np.ndarray]:
+    """The labels that the pipeline finds in a picture, and the class of each pixel, `(height, width)`, int32."""
+    segments = pipeline(picture)
+    area = sum(np.count_nonzero(one["mask"]) for one in segments)
+    if any(one["mask"].size != picture.size for one in segments) or area != picture.width * picture.height:
+        raise ValueError("the masks do not cover the picture, each pixel once")
+    class_ids = {name: class_id for class_id, name in pipeline.model.config.id2label.items()}
+    label_map = np.zeros(picture.size[::-1], dtype=np.int32)
+    for one in segments:
+        label_map[np.asarray(one["mask"]) > 0] = class_ids[one["label"]]
+    return [one["label"] for one in segments], label_map
+
+
 def main() -> None:
     """Load, segment, and check what comes out."""
     sys.modules["cgrseg_hf"] = None  # as if it were not installed
     folder, picture = Path(sys.argv[1]), make_picture()
     handler = load_handler(folder)
-    model, segments = handler.pipeline.model, handler.pipeline(picture)
-    area = sum(np.count_nonzero(segment["mask"]) for segment in segments)
-    if any(segment["mask"].size != picture.size for segment in segments) or area != picture.width * picture.height:
-        raise ValueError("the masks do not cover the picture, each pixel once")
-    labels = [segment["label"] for segment in segments]
-    if [segment["label"] for segment in handler({"inputs": picture})] != labels:
+    model, (labels, _) = handler.pipeline.model, segment(handler.pipeline, picture)
+    if [one["label"] for one in handler({"inputs": picture})] != labels:
         raise ValueError("handler.py finds other classes than the pipeline")
+    for number, path in enumerate(sys.argv[2:]):
+        with Image.open(path) as photo:
+            np.save(f"{number}.npy", segment(handler.pipeline, photo.convert("RGB"))[1])
     print(json.dumps({"class": f"{type(model).__module__}.{type(model).__qualname__}", "labels": labels}))
 
 

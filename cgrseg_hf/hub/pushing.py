@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
+import numpy as np
 from huggingface_hub import HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from .cards import CARD_FILE
 from .repos import Repo, check_visibility, find_leftovers, look_up
-from .staging import stage_folder
+from .staging import draw_overlays, find_photos, stage_folder
 
 # What the HTTP library that huggingface_hub uses, not always the same one, raises where no answer came.
 _HttpError = HfHubHTTPError.__bases__[0]
@@ -39,8 +40,8 @@ class Push:
         model_class (`str`): The class that the folder loads as without this package.
         labels (`list[str]`): Classes that it found in a made-up picture.
         url (`str`, *optional*): The commit, unless nothing was sent.
-        deleted (`list[str]`, *optional*): Names of files in the repo that an earlier push had left there; `None` where
-            the repo could not be read, which only a dry run takes.
+        deleted (`list[str]`, *optional*): Names of files in the repo that were deleted, as an earlier push left them;
+            `None` where the repo could not be read, which only a dry run takes.
     """
 
     files: dict[str, int]
@@ -67,12 +68,14 @@ def push_folder(
     """
     Push a model to the Hub: weights, settings, code, card, evaluation, exports, and pictures for the card.
 
-    The code that goes along is this package's own, and other code in the folder is refused unless it is trusted. Before
+    The code that goes along is this package's own; other code in the folder or an export, and a handler.py or
+    requirements.txt that differs from this version's, is refused unless it is trusted. Before
     anything is sent, with `dry_run` too, a process of its own that lacks this package loads what would be, segments a
-    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. What an earlier push has left
-    in the repo and this one does not replace is deleted with the same commit: weights in other parts, code, evaluation,
-    pictures and exports, which belong to other weights. Other files stay. The Hub is the one that the environment
-    variable `HF_ENDPOINT` names, by default https://huggingface.co.
+    made-up picture and calls the handler for Inference Endpoints, see [`check_loading`]. If the card in the
+    repo says that an earlier push has written there, files with the names of what a push writes that this one does not
+    replace are deleted with the same commit: weights in other parts, code, evaluation, pictures and exports, which
+    belong to other weights. Other files stay. The Hub is the one that the environment variable `HF_ENDPOINT` names, by
+    default https://huggingface.co.
 
     Args:
         source (`str` or `os.PathLike`):
@@ -81,11 +84,12 @@ def push_folder(
             The repo, `"user/name"`; it is made if it does not exist.
         report (`str` or `os.PathLike`, *optional*):
             Folder that `cgrseg evaluate` wrote, or its `report.json`; by default the one in `source`, if there is one.
-            Where the data lay and the names and pictures of their images stay here.
+            It has to be of a model with these classes; whether it is of these weights is not checked. Where the data
+            lay and the names and pictures of their images stay here.
         exports (`Sequence`):
-            Folders that `cgrseg export` wrote, which become folders of the repo as they are.
+            Folders that `cgrseg export` wrote, which become folders of the repo; what else lies in them stays here.
         pictures (`Sequence`):
-            Photos to show on the card, at most 1024 pixels a side, with their classes.
+            Photos to show on the card, at most 1024 pixels a side, with their classes, which that process finds.
         picture_credit (`str`, *optional*):
             Whose photos these are and their licence, in Markdown; needed with `pictures`.
         private (`bool`, *optional*):
@@ -98,8 +102,9 @@ def push_folder(
         dry_run (`bool`, *optional*, defaults to `False`):
             Do everything but send.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether code in `source` that is not this package's, such as another architecture's or a handler of your
-            own, goes along and is run here for the check. Code of CGRSeg's in `source` stays as it is then.
+            Whether code in `source` and `exports` that is not this package's, such as another architecture's or a
+            handler of your own, goes along and is run here for the check. Code of CGRSeg's, handler.py and
+            requirements.txt in `source` stay as they are then.
 
     Returns:
         [`Push`]: what was sent.
@@ -134,10 +139,12 @@ def push_folder(
         )
         is_known, repo = _look_up(repo_id, branch, dry_run)
         check_visibility(repo_id, repo, private)
-        model_class, labels = check_loading(folder)
+        photos = find_photos(folder)
+        model_class, labels, label_maps = _segment_in_process(folder, photos)
+        draw_overlays(folder, photos, label_maps)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-        leftovers = find_leftovers(repo.files if repo else (), files)
+        leftovers = find_leftovers(repo, files)
         message = message or "Push model with cgrseg"
         url = None if dry_run else send_folder(folder, repo_id, private, branch, message, leftovers)
     return Push(files, model_class, labels, url, leftovers if is_known else None)
@@ -159,6 +166,11 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
     Raises:
         ValueError: If it does not load, or what it answers is no segmentation; with the last line of the error.
     """
+    return _segment_in_process(folder)[:2]
+
+
+def _segment_in_process(folder: Path, photos: Sequence[Path] = ()) -> tuple[str, list[str], list[np.ndarray]]:
+    """What `check_loading` says of a folder, and the label maps of photos, `(height, width)`, int32."""
     with tempfile.TemporaryDirectory(prefix="cgrseg-modules-") as empty:
         environment = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
         # What an earlier load has cached could stand in for what is missing from the folder.
@@ -166,17 +178,18 @@ def check_loading(folder: Path) -> tuple[str, list[str]]:
         environment |= {"HF_HUB_OFFLINE": "1"}
         # As text, so that Python looks for modules in the empty folder and not beside the program.
         command = [sys.executable, "-c", _PROGRAM.read_text(encoding="utf-8"), str(folder.resolve())]
+        command += [str(photo.resolve()) for photo in photos]
         ended = subprocess.run(
             command, env=environment, cwd=empty, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
-    if ended.returncode != 0:
-        reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
-        raise ValueError(
-            f"The folder does not load for somebody without this package, so nothing was sent: {reason}\nSave it again "
-            "with save_pretrained, model and image processor both; that puts the code in."
-        )
+        if ended.returncode != 0:
+            reason = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+            raise ValueError(
+                f"The folder does not load for somebody without this package, so nothing was sent: {reason}"
+            )
+        label_maps = [np.load(Path(empty, f"{number}.npy"), allow_pickle=False) for number in range(len(photos))]
     answer = json.loads(ended.stdout.strip().splitlines()[-1])
-    return answer["class"], answer["labels"]
+    return answer["class"], answer["labels"], label_maps
 
 
 def send_folder(

@@ -2,21 +2,24 @@
 """What a repo holds before a push, and what of that an earlier push has left there."""
 
 import re
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from ..export.settings import EXPORT_FILE
-from .files import PICTURES, REPORT, REPORT_FILES
+from .cards import CARD_FILE, is_written_by_push
+from .files import EXPORT_FILES, PICTURES, REPORT, REPORT_FILES
 
-# Files that a push writes and nobody else has a reason to: weights in any number of parts, code, and an evaluation.
+# Names of files that a push writes: weights in any number of parts, code, and an evaluation.
 _WEIGHTS = r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
 _CODE = r"(configuration|modeling|image_processing|optimized|post_processing)_(cgrseg|efficientformerv2)\.py"
 _OTHERS = "|".join(map(re.escape, ("handler.py", "requirements.txt", REPORT, *REPORT_FILES)))
 _OWNED = re.compile(f"{_WEIGHTS}|{_CODE}|{_OTHERS}")
+_OF_AN_EXPORT = re.compile("|".join((_CODE, *(re.escape(name) for names in EXPORT_FILES.values() for name in names))))
 # Of a photo on a card and of its classes.
 PICTURE_ENDINGS = (".jpg", "-classes.jpg")
 
@@ -29,10 +32,12 @@ class Repo:
     Args:
         private (`bool`): Whether it is for its owner alone.
         files (`list[str]`): Names of the branch's files, folders with slashes.
+        is_pushed (`bool`): Whether its card says that a push has written there.
     """
 
     private: bool
     files: list[str]
+    is_pushed: bool
 
 
 def look_up(api: HfApi, repo_id: str, branch: str | None = None) -> Repo | None:
@@ -44,7 +49,14 @@ def look_up(api: HfApi, repo_id: str, branch: str | None = None) -> Repo | None:
             info = api.model_info(repo_id)
     except RepositoryNotFoundError:
         return None
-    return Repo(bool(info.private), [one.rfilename for one in info.siblings or ()])
+    files = [one.rfilename for one in info.siblings or ()]
+    return Repo(bool(info.private), files, CARD_FILE in files and _is_pushed(api, repo_id, info.sha))
+
+
+def _is_pushed(api: HfApi, repo_id: str, commit: str | None) -> bool:
+    with tempfile.TemporaryDirectory(prefix="cgrseg-card-") as folder:
+        card = Path(api.hf_hub_download(repo_id, CARD_FILE, revision=commit, cache_dir=folder))
+        return is_written_by_push(card.read_text(encoding="utf-8", errors="replace"))
 
 
 def check_visibility(repo_id: str, repo: Repo | None, private: bool | None) -> None:
@@ -62,22 +74,26 @@ def check_visibility(repo_id: str, repo: Repo | None, private: bool | None) -> N
         )
 
 
-def find_leftovers(files: Collection[str], sent: Collection[str]) -> list[str]:
+def find_leftovers(repo: Repo | None, sent: Collection[str]) -> list[str]:
     """
-    The files that an earlier push has written and this one does not: of other weights, and wrong beside these.
+    The files of an earlier push that this one does not write: of other weights, and wrong beside these.
 
-    They are: the model's weights, this package's code, the handler, the evaluation, pictures of a photo with its
-    classes, and folders of exports with all in them. What else is there is not touched.
+    There are none unless the repo's card says that a push has written there. Then they are told by their names: those
+    of the model's weights, this package's code, the handler and its requirements, the evaluation, pictures of a photo
+    with its classes, and in folders with an export.json what an export writes. What else is there is not touched.
 
     Args:
-        files (`Collection[str]`): Names in the repo, folders with slashes.
-        sent (`Collection[str]`): Those that the push writes.
+        repo ([`Repo`], *optional*): The repo, if there is one.
+        sent (`Collection[str]`): Names of the files that the push writes, folders with slashes.
     """
-    exports = [
-        f"{path.parent}/" for path in map(PurePosixPath, files) if path.name == EXPORT_FILE and len(path.parts) == 2
-    ]
+    if repo is None or not repo.is_pushed:
+        return []
+    files = set(repo.files)
+    paths = [path for path in map(PurePosixPath, files) if len(path.parts) == 2]
+    folders = {path.parent for path in paths if path.name == EXPORT_FILE}
+    exports = {str(path) for path in paths if path.parent in folders and _OF_AN_EXPORT.fullmatch(path.name)}
     photo, classes = PICTURE_ENDINGS
     of_pictures = {name.removesuffix(classes) for name in files if re.fullmatch(rf"{PICTURES}/[^/]+{classes}", name)}
     pictures = {f"{stem}{ending}" for stem in of_pictures if f"{stem}{photo}" in files for ending in PICTURE_ENDINGS}
-    owned = [name for name in files if _OWNED.fullmatch(name) or name in pictures or name.startswith(tuple(exports))]
-    return sorted(set(owned) - set(sent))
+    owned = {name for name in files if _OWNED.fullmatch(name)}
+    return sorted((owned | pictures | exports) - set(sent))

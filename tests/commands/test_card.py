@@ -12,7 +12,9 @@ import pytest
 from card_rules import find_errors
 from PIL import Image
 from transformers import AutoImageProcessor
+from typer.testing import CliRunner
 
+from cgrseg_hf.commands.main import app
 from cgrseg_hf.data import SegmentationData, load_data
 from cgrseg_hf.evaluation import evaluate_model, write_report
 from cgrseg_hf.hub.cards import read_card
@@ -89,3 +91,12 @@ def test_says_what_is_missing(folder: Path, tmp_path: Path):
     assert ended.returncode == 1 and f"There is no {tmp_path / 'report.json'}" in ended.stderr
     ended = run(folder, "--report", tmp_path)
     assert ended.returncode == 1 and "a YAML file that you write" in ended.stderr
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ("[]", "holds a list")])
+def test_report_that_is_damaged(folder: Path, tmp_path: Path, content: str, message: str):
+    file = tmp_path / "report.json"
+    file.write_text(content)
+    arguments = [str(folder), "--facts", str(tmp_path / "card.yaml"), "--report", str(tmp_path)]
+    error = CliRunner().invoke(app, ["card", *arguments]).exception
+    assert isinstance(error, ValueError) and str(error).startswith(f"{file} {message}")

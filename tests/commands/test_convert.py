@@ -5,12 +5,14 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from typer.testing import CliRunner
 
 from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.commands.main import app
 from cgrseg_hf.conversion import to_official
+from cgrseg_hf.conversion.files import read_checkpoint
 
 # The released code divides the loss by all pixels, so that is what a converted checkpoint has.
 SETTINGS = {"num_labels": 11, "loss_normalization": "all"}
@@ -106,7 +108,21 @@ def test_a_file_that_is_no_checkpoint(tmp_path, content, kind):
     file.write_bytes(content)
     message = str(convert(file, "-o", tmp_path / "model").exception)
     assert f"{file} could not be read as a checkpoint: it seems to be {kind}" in message
-    assert "Give a file that torch.save wrote" in message
+    assert "Give a file that torch.save wrote" in message and "weights_only" not in message
+
+
+def test_a_checkpoint_that_is_cut_off(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(64)}, file)
+    file.write_bytes(file.read_bytes()[:-8])
+    message = str(convert(file, "-o", tmp_path / "model").exception)
+    assert "of safetensors, and damaged or cut off (" in message and "incomplete" in message.lower()
+    assert "ending" not in message
+    renamed = file.rename(tmp_path / "model.ckpt")
+    assert "under its own ending" in str(convert(renamed, "-o", tmp_path / "model").exception)
+    monkeypatch.setattr("cgrseg_hf.conversion.files.load_file", lambda path: bytearray(2**62))
+    with pytest.raises(MemoryError):
+        read_checkpoint(renamed.rename(file))
 
 
 def test_what_is_there_stays(checkpoint, tmp_path):

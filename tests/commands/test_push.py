@@ -19,6 +19,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import pipeline
 
+from cgrseg_hf.hub.cards import extend_card
+
 CARD = """---
 license: other
 license_name: tests-only
@@ -96,7 +98,12 @@ def export(exported) -> Path:
 def pushed(hub: Hub, workspace: Path, export: Path, photos: Path, tmp_path_factory) -> subprocess.CompletedProcess:
     """Everything that a push can send, to a repo where an earlier one and a person have been."""
     hub.store.create(PUSHED_REPO, "private")
-    added = [{"key": "file", "value": {"path": name, "content": ""}} for name in (*LEFT_BEHIND, *OF_A_PERSON)]
+    contents = dict.fromkeys((*LEFT_BEHIND, *OF_A_PERSON), b"")
+    contents["README.md"] = extend_card(ModelCard(CARD), PUSHED_REPO).encode()
+    added = [
+        {"key": "file", "value": {"path": name, "content": base64.b64encode(content).decode()}}
+        for name, content in contents.items()
+    ]
     hub.store.commit(PUSHED_REPO, "main", added)
     options = ["--report", str(workspace / "report"), "--exports", str(export), "--private", "--message", "First"]
     options += ["--pictures", str(photos / "000000015517.jpg"), "--picture-credit", "A street, COCO, CC BY 2.0."]

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What keeps a model from the Hub, and how that is said."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -8,12 +9,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from hub_server import UNKNOWN_TOKEN
+from huggingface_hub import HfApi, ModelCard
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
 from cgrseg_hf import image_processing_cgrseg
 from cgrseg_hf.hub import check_loading, handler, push_folder
+from cgrseg_hf.hub.cards import extend_card
 from cgrseg_hf.hub.pushing import send_folder
-from cgrseg_hf.hub.repos import find_leftovers
-from cgrseg_hf.hub.staging import stage_folder
+from cgrseg_hf.hub.repos import Repo, find_leftovers, look_up
+from cgrseg_hf.hub.staging import read_id2label, stage_export, stage_folder
 
 CARD = """---
 license: mit
@@ -36,6 +40,8 @@ def folder(decided_folder: Path, tmp_path: Path) -> Path:
 def account(hub, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This process as a client of the Hub."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("HF_TOKEN", "any")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return monkeypatch
@@ -74,7 +80,7 @@ def test_no_folder_and_exports(tmp_path: Path, exported):
         push_folder(export, "user/model", dry_run=True)
 
 
-def test_what_goes_along_has_to_belong(folder: Path, exported, photos: Path, tmp_path: Path):
+def test_what_goes_along_has_to_fit(folder: Path, exported, photos: Path, tmp_path: Path):
     photo = photos / "000000015517.jpg"
     with pytest.raises(ValueError, match="picture_credit"):
         push_folder(folder, "user/model", pictures=[photo], dry_run=True)
@@ -112,9 +118,10 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
         return tmp_path / name
 
     own = Path(push_folder.__code__.co_filename).parents[1]
-    for name in ("modeling_cgrseg.py", "handler.py"):  # the latter as an earlier push wrote it
-        text = (folder if name != "handler.py" else own / "hub").joinpath(name).read_text()
-        (folder / name).write_text(f"{text}\nraise SystemExit('a stranger')\n")
+    for name in ("handler.py", "requirements.txt"):  # as an earlier push wrote them
+        shutil.copy(own / "hub" / name, folder)
+    text = (folder / "modeling_cgrseg.py").read_text()
+    (folder / "modeling_cgrseg.py").write_text(f"{text}\nraise SystemExit('a stranger')\n")
     config = json.loads((folder / "config.json").read_text())
     elsewhere = {**config, "auto_map": {"AutoConfig": "modeling_other.Other"}}
     (folder / "config.json").write_text(json.dumps(elsewhere))
@@ -124,12 +131,41 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
     assert json.loads((staged / "config.json").read_text())["auto_map"] == config["auto_map"]
 
     (folder / "config.json").write_text(json.dumps({**elsewhere, "model_type": "segformer"}))
-    (folder / "handler.py").write_text("class EndpointHandler:\n    pass\n")
-    with pytest.raises(ValueError, match=r"handler.py, modeling_cgrseg.py, .*auto_map in config.json.*--trust-remote"):
+    for name, edit in (("handler.py", "THRESHOLD = 0.5\n"), ("requirements.txt", "pillow-heif\n")):
+        (folder / name).write_text((folder / name).read_text() + edit)
+    foreign = "handler.py, modeling_cgrseg.py, .*requirements.txt, auto_map in config.json"
+    with pytest.raises(ValueError, match=f"{foreign}.*--trust-remote"):
         stage("refused")
     staged = stage("trusted", trust_remote_code=True)
-    for name in ("modeling_cgrseg.py", "handler.py", "config.json"):
+    for name in ("modeling_cgrseg.py", "handler.py", "requirements.txt", "config.json"):
         assert (staged / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_of_an_export_goes_what_an_export_writes(exported, tmp_path: Path):
+    export = Path(shutil.copytree(exported("torch").folder, tmp_path / "torch"))
+    id2label = read_id2label(export)
+    names = {path.name for path in export.iterdir()}
+
+    def stage(name: str, **options) -> Path:
+        (tmp_path / name).mkdir()
+        stage_export(export, tmp_path / name, id2label, **options)
+        return tmp_path / name / "torch"
+
+    (export / ".env").write_text("TOKEN=secret")
+    (export / "model.onnx").write_bytes(b"of another format")
+    assert {path.name for path in stage("own").iterdir()} == names
+    (export / "evil.py").write_text("raise SystemExit('a stranger')")
+    config = json.loads((export / "config.json").read_text())
+    elsewhere = {**config, "model_type": "segformer", "auto_map": {"AutoConfig": "evil.Evil"}}
+    (export / "config.json").write_text(json.dumps(elsewhere))
+    with pytest.raises(ValueError, match=r"evil.py, auto_map in config.json.*--trust-remote-code"):
+        stage("refused")
+    staged = stage("trusted", trust_remote_code=True)
+    assert {path.name for path in staged.iterdir()} == {*names, "evil.py"}
+    assert json.loads((staged / "config.json").read_text()) == elsewhere
+    without(export, "model.pt2")
+    with pytest.raises(ValueError, match=r"has no model.pt2: export the model again"):
+        stage("incomplete")
 
 
 def test_folder_that_does_not_load(folder: Path, account: pytest.MonkeyPatch):
@@ -146,6 +182,29 @@ def test_folder_that_does_not_load(folder: Path, account: pytest.MonkeyPatch):
     )
     with pytest.raises(ValueError, match=r"ValueError: \[None\]"):
         check_loading(folder)
+
+
+@pytest.mark.long
+def test_pictures_of_a_model_whose_code_is_trusted(tmp_path: Path, photos: Path, account: pytest.MonkeyPatch):
+    folder = tmp_path / "model"
+    config = SegformerConfig(num_labels=3, hidden_sizes=[8] * 4, depths=[1] * 4, decoder_hidden_size=8)
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    (folder / "README.md").write_text(CARD)
+    settings = json.loads((folder / "config.json").read_text())
+    auto_map = {"AutoConfig": "other.OtherConfig", "AutoModelForSemanticSegmentation": "other.OtherModel"}
+    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "other", "auto_map": auto_map}))
+    (folder / "other.py").write_text(
+        "from transformers import SegformerConfig, SegformerForSemanticSegmentation\n"
+        "class OtherConfig(SegformerConfig):\n    model_type = 'other'\n"
+        "class OtherModel(SegformerForSemanticSegmentation):\n    config_class = OtherConfig\n"
+    )
+    options = {"pictures": [photos / "000000015517.jpg"], "picture_credit": "A street.", "dry_run": True}
+    with pytest.raises(ValueError, match=r"other.py, auto_map in config.json"):
+        push_folder(folder, "user/other", **options)
+    pushed = push_folder(folder, "user/other", trust_remote_code=True, **options)
+    assert pushed.model_class.endswith("other.OtherModel")
+    assert {"other.py", "pictures/000000015517.jpg", "pictures/000000015517-classes.jpg"} <= pushed.files.keys()
 
 
 def test_answers_of_the_hub_in_words(folder: Path, hub, account: pytest.MonkeyPatch):
@@ -177,15 +236,29 @@ def test_visibility_of_a_repo_that_exists(folder: Path, hub, account: pytest.Mon
     assert hub.names("user/open") == set()
 
 
-def test_only_what_an_earlier_push_wrote_is_left_over():
+def test_leftovers_have_names_of_a_push_in_a_repo_that_was_pushed_to():
     sent = ["README.md", "config.json", "model.safetensors", "onnx/export.json", "onnx/model.onnx"]
     owned = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "modeling_cgrseg.py", "report.json"]
     owned += ["per_class.csv", "pictures/a [1].jpg", "pictures/a [1]-classes.jpg", "onnx/model.onnx.data"]
-    owned += ["old/export.json", "old/deep/model.bin"]
+    owned += ["old/export.json", "old/model.bin", "old/configuration_cgrseg.py"]
     others = [".gitattributes", "LICENSE", "model_2.safetensors", "train.py", "pictures/mine.jpg", "docs/report.json"]
-    others += ["docs/old/export.json", "pictures/b-classes.jpg"]
-    assert find_leftovers([*sent, *owned, *others], sent) == sorted(owned)
-    assert find_leftovers(others, sent) == []
+    others += ["docs/old/export.json", "pictures/b-classes.jpg", "old/notes.md", "old/deep/model.bin"]
+    others += ["mine/model.onnx"]
+    assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=True), sent) == sorted(owned)
+    assert find_leftovers(Repo(False, others, is_pushed=True), sent) == []
+    assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=False), sent) == []
+    assert find_leftovers(None, sent) == []
+
+
+def test_the_card_tells_whether_a_push_has_been_there(hub, account: pytest.MonkeyPatch):
+    hub.store.create("user/found")
+    card = extend_card(ModelCard(CARD), "user/found")
+    for text, is_pushed in ((None, False), (CARD, False), (card, True)):
+        if text is not None:
+            file = {"path": "README.md", "content": base64.b64encode(text.encode()).decode()}
+            hub.store.commit("user/found", "main", [{"key": "file", "value": file}])
+        for branch in (None, "not yet there"):
+            assert look_up(HfApi(), "user/found", branch).is_pushed == is_pushed
 
 
 def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):

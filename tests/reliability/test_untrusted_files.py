@@ -722,7 +722,7 @@ def test_links_of_a_folder_are_not_published(decided_folder, travelling, tmp_pat
     export, target = tmp_path / "export", tmp_path / "target"
     shutil.copytree(decided_folder, export)
     (export / "export.json").write_text('{"format": "onnx"}')
-    (export / "notes.txt").symlink_to(secret)
+    (export / "model.onnx").symlink_to(secret)
     target.mkdir()
     id2label = CGRSegForSemanticSegmentation.from_pretrained(decided_folder).config.id2label
     with trying("links out of the folder", "push, exports"):
