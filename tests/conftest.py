@@ -26,7 +26,7 @@ pytest_plugins = ("training_runs",)
 
 # What these are of needs torchvision, an extra.
 _OF_TRAINING = (
-    *("conversion/test_imagenet.py", "data/test_batches.py", "data/test_transforms.py", "test_trainer.py"),
+    *("conversion/test_imagenet.py", "data/test_batches.py", "data/test_transforms.py"),
     *("reliability/test_data_at_scale.py", "reliability/test_training_faults.py"),
     *("training/test_loop.py", "training/test_resume.py"),
 )

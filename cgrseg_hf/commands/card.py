@@ -48,12 +48,14 @@ def card(
     """
     from ..model_card import FACTS_HINT, check_may_write, read_facts
 
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
+    scores = _read(report, "report.json")
+    speed = None if benchmark is None else _read(benchmark, "benchmark.json")
     if facts is None:
         raise ValueError(f"There is no --facts. {FACTS_HINT}")
-    target = folder / "README.md"
+    words, target = read_facts(facts), folder / "README.md"
     check_may_write(target, overwrite)
-    words, scores = read_facts(facts), _read(report, "report.json")
-    speed = None if benchmark is None else _read(benchmark, "benchmark.json")
 
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
@@ -61,8 +63,6 @@ def card(
     from ..evaluation.report import check_report_classes
     from ..model_card import describe_size, make_model_card, read_log, write_card
 
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
     config = AutoConfig.from_pretrained(folder)
     check_report_classes(scores, config.id2label, report)
     with torch.device("meta"):
