@@ -50,11 +50,12 @@ def card(
 
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
+    words = None if facts is None else read_facts(facts)
     scores = _read(report, "report.json")
     speed = None if benchmark is None else _read(benchmark, "benchmark.json")
-    if facts is None:
+    if words is None:
         raise ValueError(f"There is no --facts. {FACTS_HINT}")
-    words, target = read_facts(facts), folder / "README.md"
+    target = folder / "README.md"
     check_may_write(target, overwrite)
 
     import torch

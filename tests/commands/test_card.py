@@ -89,6 +89,7 @@ def test_says_what_is_missing(folder: Path, tmp_path: Path):
     (tmp_path / "card.yaml").write_text(FACTS)
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path)
     assert ended.returncode == 1 and f"There is no {tmp_path / 'report.json'}" in ended.stderr
+    (tmp_path / "report.json").write_text("{}")
     ended = run(folder, "--report", tmp_path)
     assert ended.returncode == 1 and "a YAML file that you write" in ended.stderr
 
