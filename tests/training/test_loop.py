@@ -73,7 +73,7 @@ def test_a_warm_up_too_long_for_the_run_is_shortened(tiny_training, capsys):
 
 
 def test_a_model_that_does_not_exist_names_the_presets(tiny_training):
-    with pytest.raises(ValueError, match="no folder 'xxl'.*xs, t, b, l are known too"):
+    with pytest.raises(ValueError, match=r"no folder 'xxl'.*xs, t, b, l are known too"):
         train(tiny_training.replace(model="xxl"))
 
 
