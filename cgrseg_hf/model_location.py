@@ -8,7 +8,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from .pretrained import DEFAULT_MODEL
@@ -24,7 +24,7 @@ _CONFIG = "config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
-def locate_model(name_or_folder: str | os.PathLike, other_names: Iterable[str] = ()) -> str:
+def locate_model(name_or_folder: str | os.PathLike, other_names: Collection[str] = ()) -> str:
     """
     Find a model.
 
@@ -35,7 +35,7 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Iterable[str] =
             `"shipped"`, of which name a folder is `"./shipped"`, the folder of a model or of an export, or an id on
             the Hugging Face Hub, `owner/name`.
         other_names (`Iterable[str]`, *optional*):
-            What else whoever asks takes for a model, for the message that there is none.
+            What else whoever asks takes for a model; such a name is returned as it is.
 
     Returns:
         `str`: what `from_pretrained` takes: the folder or the id. While the Hub does not answer, the folder of the copy
@@ -45,6 +45,8 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Iterable[str] =
         ValueError: If there is no such model, or the Hub cannot be asked.
     """
     name = os.fspath(name_or_folder)
+    if name in other_names:
+        return name
     if name == SHIPPED:
         return str(DEFAULT_MODEL)
     path = Path(name or "none given").expanduser()

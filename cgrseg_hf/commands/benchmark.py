@@ -93,8 +93,7 @@ def benchmark(
     )
     check_output_folder(output)
     for name in settings.models:
-        if name not in CONFIGURATION_NAMES:
-            locate_model(name, CONFIGURATION_NAMES)
+        locate_model(name, CONFIGURATION_NAMES)
     if not as_json:
         announce("Loading the models")
 

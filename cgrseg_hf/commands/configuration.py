@@ -57,8 +57,7 @@ def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
 def _check(config: TrainingConfig) -> None:
     """Refuse data and a model that are not there, before anything is loaded."""
     check_source(config.data, config.dataset, config.label_ids, config.reduce_labels, config.class_names)
-    if config.model not in PRESET_NAMES:
-        locate_model(config.model, PRESET_NAMES)
+    locate_model(config.model, PRESET_NAMES)
 
 
 def _load_stored(output: str) -> TrainingConfig:

@@ -165,9 +165,9 @@ def _describe_classes(
     label_map: np.ndarray, prediction: np.ndarray, id2label: Mapping[int, str], ignore_index: int
 ) -> list[tuple[int | None, str]]:
     """Class id, None for ignored pixels, and caption of what is there, the largest first."""
+    ignored = find_ignored(label_map, ignore_index)
     counts = [
-        np.bincount(values[~find_ignored(label_map, ignore_index)].astype(np.int64), minlength=len(id2label))
-        for values in (label_map, prediction)
+        np.bincount(values[~ignored].astype(np.int64), minlength=len(id2label)) for values in (label_map, prediction)
     ]
     order = np.argsort(-np.maximum(*counts), kind="stable")
     entries: list[tuple[int | None, str]] = [
@@ -179,8 +179,7 @@ def _describe_classes(
         for class_id in order
         if counts[0][class_id] or counts[1][class_id]
     ]
-    ignored = find_ignored(label_map, ignore_index).mean()
-    return [*entries, (None, f"ignored  {ignored:.1%}")] if ignored else entries
+    return [*entries, (None, f"ignored  {ignored.mean():.1%}")] if ignored.any() else entries
 
 
 def _draw_legend(entries: list[tuple[int | None, str]], colors: Sequence[Color]) -> Image.Image:

@@ -109,7 +109,7 @@ def _locate(model: str) -> str:
     Raises:
         ValueError: If it can be neither.
     """
-    return model if model in PRESETS else locate_model(model, PRESETS)
+    return locate_model(model, PRESETS)
 
 
 def find_class_weights(data: SegmentationData, power: float) -> torch.Tensor | None:

@@ -126,7 +126,7 @@ def class_shares(label_map: np.ndarray, num_labels: int, ignore_index: int) -> n
 def find_ignored(label_map: np.ndarray, ignore_index: int) -> np.ndarray:
     """Where the label is the ignored one, bool."""
     # Releases of NumPy before 2.3 crash where a view of 8 bits is compared with a number beyond them.
-    return label_map.astype(np.int32) == ignore_index
+    return label_map.astype(np.int32, copy=False) == ignore_index
 
 
 def by_size(shares: np.ndarray) -> list[int]:
@@ -144,7 +144,8 @@ def place_right(picture: Image.Image, legend: Image.Image, top: int = 0) -> Imag
 
 def _indices(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
     """Class ids, with `num_labels` where the label is ignored."""
-    return np.where(find_ignored(label_map, ignore_index), num_labels, label_map.astype(np.int32))
+    class_ids = label_map.astype(np.int32)
+    return np.where(find_ignored(class_ids, ignore_index), num_labels, class_ids)
 
 
 def _draw_boundaries(picture: Image.Image, label_map: np.ndarray) -> None:
