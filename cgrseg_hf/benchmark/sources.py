@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..checked_downloads import checked_downloads
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..export.settings import is_export
 from ..image_processing_cgrseg import CGRSegImageProcessor
@@ -105,7 +106,8 @@ def load_source(name: str, num_labels: int | None = None) -> Source:
     image_processor = AutoImageProcessor.from_pretrained(location)
     if is_export(folder):
         return Source(folder.resolve().name, image_processor, export=folder)
-    model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
+    with checked_downloads(location):
+        model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
     title = folder.resolve().name if name == SHIPPED or Path(name).expanduser().is_dir() else name
     return Source(title, image_processor, model.eval())
 

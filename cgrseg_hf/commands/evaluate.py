@@ -114,6 +114,7 @@ def evaluate(
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
+    from ..checked_downloads import checked_downloads
     from ..data import load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..export import ExportedModel
@@ -149,7 +150,9 @@ def evaluate(
     if is_export(location):
         network = ExportedModel.from_pretrained(location)
     else:
-        network = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32).to(accelerator.device)
+        with checked_downloads(location):
+            network = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
+        network.to(accelerator.device)
     result = evaluate_model(
         network,
         image_processor,

@@ -15,6 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
+from ..checked_downloads import checked_downloads
 from ..model_location import ask_hub
 from ..modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PositionBias
 from .files import find_state_dict, read_checkpoint
@@ -151,7 +152,8 @@ def _locate(source: str | os.PathLike | Mapping[str, Any]) -> Path | Mapping[str
     reason = None
     try:
         reason = ask_hub(repo_id)
-        return Path(hf_hub_download(repo_id, "model.safetensors", local_files_only=reason is not None))
+        with checked_downloads(repo_id):
+            return Path(hf_hub_download(repo_id, "model.safetensors", local_files_only=reason is not None))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = reason or str(error).partition("\n")[0].rstrip(".")
         raise ValueError(

@@ -20,6 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
+from ..checked_downloads import checked_downloads
 from ..inference import Segmenter
 from ..terminal import reason_of
 from .errors import DemoError
@@ -185,9 +186,9 @@ class ModelShelf:
     def _fetch(self, repo_id: str) -> DemoModel:
         try:
             revision = HfApi(token=False).model_info(repo_id).sha  # what is looked at is what is fetched
-            folder = snapshot_download(
-                repo_id, revision=revision, allow_patterns=_list_files(repo_id, revision), token=False
-            )
+            files = _list_files(repo_id, revision)
+            with checked_downloads(repo_id):
+                folder = snapshot_download(repo_id, revision=revision, allow_patterns=files, token=False)
         except RepositoryNotFoundError:
             raise DemoError(f"There is no public model {repo_id} on the Hugging Face Hub: check the id.") from None
         except DemoError:

@@ -15,6 +15,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 
+from ..checked_downloads import checked_downloads
 from ..configuration_cgrseg import CGRSegConfig
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..inference.pictures import open_picture, to_photo
@@ -165,7 +166,8 @@ def _load(source: PreTrainedModel | str | os.PathLike, image_processor: Any) -> 
         model = copy.deepcopy(source).float().cpu().eval()  # the caller's stays as it is
         return model, image_processor or _make_image_processor(find_num_channels(model.config))
     source = locate_source(source)
-    model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()
+    with checked_downloads(source):
+        model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()
     return model, image_processor or AutoImageProcessor.from_pretrained(source)
 
 

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from ..checked_downloads import checked_downloads
 from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
 from ..export.shape_cache import ShapeCache
@@ -265,7 +266,8 @@ def make_engine(
         return _open_export(source, engine, device, dtype, num_threads)
     device = resolve_device(engine, device)
     if not isinstance(source, PreTrainedModel):
-        source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
+        with checked_downloads(source):
+            source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
     dtype = dtype or torch.float32
     if engine == "auto":
         engine = _choose_engine(source, device, dtype)

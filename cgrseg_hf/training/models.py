@@ -12,6 +12,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..checked_downloads import checked_downloads
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..conversion import load_imagenet_backbone
 from ..data import SegmentationData
@@ -62,9 +63,10 @@ def make_model(
             model = AutoModelForSemanticSegmentation.from_config(model_config)
             say(f"{config.model} holds a configuration without weights: training starts from random ones.")
         else:
-            model = AutoModelForSemanticSegmentation.from_pretrained(
-                source, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
-            )
+            with checked_downloads(source):
+                model = AutoModelForSemanticSegmentation.from_pretrained(
+                    source, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
+                )
     if config.backbone_weights is not None:
         say(f"Backbone: {load_imagenet_backbone(model, config.backbone_weights)}.")
     return model

@@ -3,6 +3,8 @@
 
 import ast
 import contextlib
+import functools
+import hashlib
 import io
 import json
 import logging
@@ -874,6 +876,7 @@ class ErringHub(HubRequestHandler):
         if "/resolve/" not in self.path or not self.path.endswith("model.safetensors") or self.error is None:
             return super()._send(status, content, content_type, headers)
         announced = len(content)
+        headers = {**headers, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
         if self.error == "a name with ../":
             headers = {**headers, "ETag": '"../../../up"', "X-Repo-Commit": "../../up"}
         if self.command != "HEAD":
@@ -889,6 +892,8 @@ class ErringHub(HubRequestHandler):
             elif self.error == "a page instead":
                 content = b"<html>Please log in</html>"
                 announced = len(content)
+            elif self.error == "another byte":
+                content = content[:-1] + bytes([content[-1] ^ 1])
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -903,9 +908,8 @@ class ErringHub(HubRequestHandler):
 
 
 ERRORS = ("cut off", "shorter than announced", "longer than announced", "a page instead", "a name with ../")
-LOADING = (
-    "import sys; from cgrseg_hf import CGRSegForSemanticSegmentation as Model; Model.from_pretrained('user/model')"
-)
+LOADING = "from cgrseg_hf import CGRSegForSemanticSegmentation as Model; Model.from_pretrained('user/model')"
+CHECKED_LOADING = "from cgrseg_hf.inference.engines import make_engine; make_engine('user/model', 'torch', 'cpu')"
 
 
 @pytest.fixture
@@ -929,6 +933,12 @@ def erring_hub(decided_folder, tmp_path) -> Iterator[tuple[str, type[ErringHub]]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", Handler
         server.shutdown()
+
+
+def load_in_a_fresh_process(code: str, endpoint: str, folder: Path) -> subprocess.CompletedProcess:
+    environment = client_environment(endpoint, folder)
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
 def finished_weights(cache: Path) -> list[Path]:
@@ -965,18 +975,28 @@ def test_a_wrong_answer_of_the_hub_is_not_kept(error, erring_hub, decided_folder
 @pytest.mark.parametrize("error", ["cut off", "shorter than announced", "a page instead"])
 def test_a_model_of_an_erring_hub_is_not_loaded_in_part(error, erring_hub, tmp_path):
     endpoint, handler = erring_hub
-    environment = client_environment(endpoint, tmp_path)
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-
-    def load() -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-c", LOADING], env=environment, capture_output=True, text=True)
-
+    load = functools.partial(load_in_a_fresh_process, LOADING, endpoint, tmp_path)
     handler.error = error
     with trying(f"answer {error}", "Hub, model in a fresh process"):
         failed = load()
         assert failed.returncode != 0 and failed.stderr.strip()
         assert finished_weights(tmp_path / "home") == []
         handler.error = None
+        assert load().returncode == 0
+
+
+def test_weights_of_a_wrong_checksum_are_not_kept(erring_hub, tmp_path):
+    endpoint, handler = erring_hub
+    load = functools.partial(load_in_a_fresh_process, CHECKED_LOADING, endpoint, tmp_path)
+    handler.error = "another byte"
+    with trying(f"answer with {handler.error}", "Hub, model in a fresh process"):
+        failed = load()
+        assert failed.returncode != 0 and "sent of user/model is damaged" in failed.stderr
+        assert finished_weights(tmp_path / "home") == []
+        handler.error = None
+        assert load().returncode == 0
+        # What was fetched before is not asked for again.
+        handler.error = "another byte"
         assert load().returncode == 0
 
 
@@ -999,9 +1019,8 @@ def test_what_was_tried_is_kept(keep_evidence):
             summary=(
                 f"{sum(counts.values())} attempts in {len(rows)} kinds, by files whose maker means harm or by a Hub "
                 f"that errs, of which {escapes} had success. Code that would have run makes a file, which never "
-                "appeared; addresses are of a server of the test's own, which nothing asked. Not tried: files of the "
-                "right length whose content is not what the Hub's checksum says, since huggingface_hub compares "
-                "lengths alone; `hf cache verify` compares checksums."
+                "appeared; addresses are of a server of the test's own, which nothing asked. The weights' checksum is "
+                "compared by the commands, the Segmenter and the page; `from_pretrained` alone compares lengths."
             ),
             columns=("attack", "entry point", "outcome", "times"),
             rows=rows,
