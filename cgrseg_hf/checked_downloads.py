@@ -2,11 +2,12 @@
 """Files of the Hugging Face Hub against its checksums: huggingface_hub compares their lengths alone."""
 
 import contextlib
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+from .provenance import digest_file
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -38,7 +39,7 @@ def checked_downloads(source: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     finally:  # also where loading failed: then it says why, and the next try fetches the file anew
-        damaged = [file for file in sorted({*blobs.glob("*")} - kept) if not _is_as_announced(file)]
+        damaged = [file for file in sorted({*blobs.glob("*")} - kept) if _is_damaged(file)]
         for file in damaged:
             file.unlink()
         if damaged:
@@ -48,11 +49,5 @@ def checked_downloads(source: str | os.PathLike) -> Iterator[None]:
             )
 
 
-def _is_as_announced(file: Path) -> bool:
-    if not _SHA256.fullmatch(file.name):
-        return True
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while part := content.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest() == file.name
+def _is_damaged(file: Path) -> bool:
+    return _SHA256.fullmatch(file.name) is not None and digest_file(file) != file.name

@@ -95,7 +95,7 @@ def _find_similar_folder(path: Path) -> Path | None:
 
 
 def _find_on_hub(repo_id: str, hint: str) -> str:
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -107,15 +107,23 @@ def _find_on_hub(repo_id: str, hint: str) -> str:
         ) from None
     if reason is None:
         return repo_id
-    kept = try_to_load_from_cache(repo_id, _CONFIG)
-    if isinstance(kept, str):
+    kept = find_fetched(repo_id)
+    if kept is not None:
         logger.warning("The Hugging Face Hub does not answer: %s is the copy that was fetched before.", repo_id)
-        return str(Path(kept).parent)
+        return str(kept)
     raise ValueError(
         f"There is no folder {repo_id}, and the Hugging Face Hub ({constants.ENDPOINT}) could not be reached for a "
         f"model of that id: {reason}.{hint} Check the connection, name another Hub by the environment variable "
         "HF_ENDPOINT, or give a folder; a model that was fetched before needs no connection."
     )
+
+
+def find_fetched(repo_id: str) -> Path | None:
+    """The folder of the cache with what was fetched of a model of the Hub; None if nothing was."""
+    from huggingface_hub import try_to_load_from_cache
+
+    kept = try_to_load_from_cache(repo_id, _CONFIG)
+    return Path(kept).parent if isinstance(kept, str) else None
 
 
 def ask_hub(repo_id: str) -> str | None:

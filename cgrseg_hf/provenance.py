@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a report needs to be repeated: versions, the commit of the code, and the processor."""
+"""What a report needs to be repeated: versions, the commit of the code, the weights, and the processor."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -31,6 +32,20 @@ def find_git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def digest_file(file: Path) -> str:
+    """The SHA-256 of a file in hexadecimal, by which the Hub knows it too."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while part := content.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def digest_weights(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights in a model's folder; none of an export."""
+    return {file.name: digest_file(file) for file in sorted(folder.glob("model*.safetensors"))}
 
 
 def find_processor() -> str:

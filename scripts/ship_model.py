@@ -47,7 +47,8 @@ def main() -> None:
     image_processor = AutoImageProcessor.from_pretrained(arguments.output)
     result = evaluate_model(model, image_processor, data, num_workers=1, keep_worst=10)
     print(per_class_table(result))
-    path = write_report(result, arguments.report, model=read_facts(arguments.facts).name)
+    name = read_facts(arguments.facts).name
+    path = write_report(result, arguments.report, model=name, model_folder=arguments.output)
     report = without_sources(json.loads(path.read_text(encoding="utf-8")))
     text = json.dumps(report, indent=1, ensure_ascii=False)
     arguments.facts.with_suffix(".report.json").write_text(text + "\n", encoding="utf-8")

@@ -15,9 +15,7 @@ def card(
     ],
     report: Annotated[
         Path,
-        typer.Option(
-            help="Folder that evaluate wrote for this model, or its report.json; only its classes are checked."
-        ),
+        typer.Option(help="Folder that evaluate wrote for this model, or its report.json."),
     ],
     facts: Annotated[
         Path | None,
@@ -61,11 +59,11 @@ def card(
     import torch
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
-    from ..evaluation.report import check_report_classes
+    from ..evaluation.report import check_report
     from ..model_card import describe_size, make_model_card, read_log, write_card
 
     config = AutoConfig.from_pretrained(folder)
-    check_report_classes(scores, config.id2label, report)
+    check_report(scores, folder, config.id2label, report)
     with torch.device("meta"):
         model = AutoModelForSemanticSegmentation.from_config(config)
     size = AutoImageProcessor.from_pretrained(folder).size

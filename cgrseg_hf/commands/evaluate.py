@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..export.settings import is_export
-from ..model_location import SHIPPED, locate_model
+from ..model_location import SHIPPED, find_fetched, locate_model
 from ..terminal import echo
 from .data_options import (
     AnnotationColumnOption,
@@ -171,7 +171,10 @@ def evaluate(
     if accelerator.is_main_process:
         name = _name(location if model == SHIPPED else model)
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
-        report = write_report(result, output or Path("runs/evaluate") / name, model=model, extra=extra)
+        folder = Path(location) if Path(location).is_dir() else find_fetched(location)
+        report = write_report(
+            result, output or Path("runs/evaluate") / name, model=model, model_folder=folder, extra=extra
+        )
         if as_json:
             echo(report.read_text(encoding="utf-8"), nl=False)
         else:

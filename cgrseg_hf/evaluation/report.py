@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..provenance import find_git_commit, find_versions
+from ..provenance import digest_weights, find_git_commit, find_versions
 from .evaluator import EvaluationResult
 from .panels import draw_confusion_matrix, draw_panel
 
@@ -33,7 +33,12 @@ _MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_acc
 
 
 def write_report(
-    result: EvaluationResult, folder: str | Path, *, model: str, extra: dict[str, Any] | None = None
+    result: EvaluationResult,
+    folder: str | Path,
+    *,
+    model: str,
+    model_folder: str | Path | None = None,
+    extra: dict[str, Any] | None = None,
 ) -> Path:
     """
     Write what an evaluation found into a folder.
@@ -49,6 +54,8 @@ def write_report(
             Made if need be; an earlier report in it is replaced.
         model (`str`):
             The model's name.
+        model_folder (`str` or `Path`, *optional*):
+            The model's folder: the report then tells its weights by their checksums, and is refused beside others.
         extra (`dict`, *optional*):
             More for `report.json`, such as `seed`.
 
@@ -75,16 +82,24 @@ def write_report(
     draw_confusion_matrix(result.confusion_matrix, result.id2label).save(folder / "confusion_matrix.png")
     _write_csv(result, folder / "per_class.csv")
     path = folder / "report.json"
-    text = json.dumps(without_nan(make_report(result, model, extra)), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        without_nan(make_report(result, model, model_folder, extra)), indent=1, ensure_ascii=False, allow_nan=False
+    )
     path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def make_report(result: EvaluationResult, model: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+def make_report(
+    result: EvaluationResult,
+    model: str,
+    model_folder: str | Path | None = None,
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The content of `report.json`; numbers that do not exist are NaN."""
     extra = dict(extra or {})
     return {
         "model": model,
+        "weights": {} if model_folder is None else digest_weights(Path(model_folder)),
         "data": result.data,
         "protocol": {**dataclasses.asdict(result.protocol), "description": result.protocol.describe()},
         "num_images": result.num_images,
@@ -114,17 +129,18 @@ def without_sources(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def check_report_classes(report: Mapping[str, Any], id2label: Mapping[int, str], source: str | Path) -> None:
+def check_report(report: Mapping[str, Any], folder: Path, id2label: Mapping[int, str], source: str | Path) -> None:
     """
-    See that a report is of a model with these classes.
+    See that a report is of a model: of one with its classes, and of its weights if the report tells them.
 
     Args:
         report (`Mapping`): The content of a `report.json`.
+        folder (`Path`): The model's folder.
         id2label (`Mapping[int, str]`): Names of the model's classes.
         source (`str` or `Path`): What to call the report in a message.
 
     Raises:
-        ValueError: If its classes are others.
+        ValueError: If it is of another.
     """
     reported = [one["name"] for one in report.get("classes", ())]
     names = [name for _, name in sorted(id2label.items())]
@@ -132,6 +148,12 @@ def check_report_classes(report: Mapping[str, Any], id2label: Mapping[int, str],
         raise ValueError(
             f"{source} is of a model with other classes, {_some(reported)}: this one has {_some(names)}. Give the "
             "report that `cgrseg evaluate` wrote for this model."
+        )
+    weights = report.get("weights")
+    if weights and weights != digest_weights(folder):
+        raise ValueError(
+            f"{source} is of other weights than those in {folder}: of {report.get('model')}, or of this folder before "
+            f"it was changed. Write it anew: cgrseg evaluate --model {folder} --data DATA"
         )
 
 

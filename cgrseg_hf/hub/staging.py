@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from transformers import PreTrainedConfig
 
-from ..evaluation.report import check_report_classes, without_sources
+from ..evaluation.report import check_report, without_sources
 from ..export.settings import EXPORT_FILE, is_export, read_settings
 from ..inference.pictures import open_picture, to_photo
 from ..visualization import draw_overlay
@@ -64,7 +64,7 @@ def stage_folder(
     stage_code(source, target, trust_remote_code)
     id2label = read_id2label(source)
     if report is not None or (source / REPORT).is_file():
-        stage_report(report or source, target, repo_id, id2label)
+        stage_report(report or source, source, target, repo_id)
     exported = [stage_export(folder, target, id2label, trust_remote_code) for folder in exports]
     overlays = stage_pictures(target, pictures)
     has_code = any(file.name != HANDLER for file in target.glob("*.py"))
@@ -91,13 +91,13 @@ def check_model_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is no model's folder, it has no {' and no '.join(missing)}: {what}.")
 
 
-def stage_report(report: Path, target: Path, repo_id: str, id2label: dict[int, str]) -> None:
-    """Copy an evaluation, without where the data lay and without any of its images."""
+def stage_report(report: Path, source: Path, target: Path, repo_id: str) -> None:
+    """Copy an evaluation of the model in `source`, without where the data lay and without any of its images."""
     path = report / REPORT if report.is_dir() else report
     if not path.is_file():
         raise ValueError(f"There is no {path}: --report takes the folder that `cgrseg evaluate` wrote.")
     content = read_json(path)
-    check_report_classes(content, id2label, path)
+    check_report(content, source, read_id2label(source), path)
     write_json(target / REPORT, {**without_sources(content), "model": repo_id})
     for name in REPORT_FILES:
         if (path.parent / name).is_file():

@@ -57,7 +57,7 @@ def data(decided_model, tmp_path: Path) -> SegmentationData:
 
 def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data: SegmentationData):
     result = evaluate_model(decided_model, AutoImageProcessor.from_pretrained(folder), data, progress=False)
-    write_report(result, tmp_path / "report", model="mine")
+    write_report(result, tmp_path / "report", model="mine", model_folder=folder)
     (tmp_path / "run" / "log.jsonl").write_text('{"step": 7, "loss": 0.5, "mean_iou": 0.25, "overall_accuracy": 0.5}\n')
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report")
     assert ended.returncode == 0, ended.stderr
@@ -76,6 +76,10 @@ def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data
     assert "It segments well." in (folder / "README.md").read_text()
 
     report = json.loads((tmp_path / "report" / "report.json").read_text())
+    report["weights"]["model.safetensors"] = "0" * 64
+    (tmp_path / "report" / "report.json").write_text(json.dumps(report))
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
+    assert ended.returncode == 1 and f"of other weights than those in {folder}: of mine, or " in ended.stderr
     report["classes"][0]["name"] = "another"
     (tmp_path / "report" / "report.json").write_text(json.dumps(report))
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")

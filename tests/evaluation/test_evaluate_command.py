@@ -14,6 +14,7 @@ from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.commands import evaluate as command
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.evaluation import evaluate_model
+from cgrseg_hf.provenance import digest_weights
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def test_table_and_report(saved, folder, model, image_processor, data, tmp_path,
     report = json.loads((tmp_path / output / "report.json").read_text())
     expected = evaluate_model(model, image_processor, data, progress=False)
     assert report["metrics"]["mean_iou"] == expected.metrics["mean_iou"]
+    assert report["weights"] == digest_weights(Path(saved)) != {}
     assert len(list((tmp_path / output / "worst").iterdir())) == 2
 
 

@@ -435,7 +435,7 @@ def test_yaml_and_json_hold_values_alone(marker, decided_folder, tmp_path):
         "recipe": (lambda: load_recipe(file), file),
         "facts of a card": (lambda: read_facts(file), file),
         "card": (lambda: read_card(model), model),
-        "evaluation's report": (lambda: stage_report(report, tmp_path, "user/model", {}), report),
+        "evaluation's report": (lambda: stage_report(report, model, tmp_path, "user/model"), report),
     }
     for name, (read, where) in readers.items():
         with trying("code in YAML or JSON", name):
