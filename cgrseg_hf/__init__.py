@@ -6,10 +6,10 @@ Importing this package makes CGRSeg known to `AutoConfig`, `AutoModel`, `AutoMod
 it is first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._registration import register_when_imported
+from .lazy_attributes import import_when_used
 
 if TYPE_CHECKING:
     from .configuration_cgrseg import CGRSegConfig, EfficientFormerV2Config
@@ -44,10 +44,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULE_OF_NAME[name]}", __name__), name)
+__getattr__ = import_when_used(__name__, _MODULE_OF_NAME)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,6 @@
 Nothing heavy is loaded for it, so that a wrong name is told before anything else takes time.
 """
 
-import difflib
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from .pretrained import DEFAULT_MODEL
-from .suggestions import did_you_mean
+from .suggestions import did_you_mean, find_similar
 from .terminal import one_line
 
 logger = logging.getLogger(__name__)
@@ -86,10 +85,10 @@ def _find_similar_folder(path: Path) -> Path | None:
                 names = [folder.name for folder in found.iterdir() if folder.is_dir() and folder.name[0] != "."]
             except OSError:
                 return None
-            close = difflib.get_close_matches(part, names, n=1)
-            if not close:
+            similar = find_similar(part, names)
+            if similar is None:
                 return None
-            part = close[0]
+            part = similar
         found = found / part
     return found
 

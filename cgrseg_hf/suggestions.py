@@ -5,6 +5,11 @@ import difflib
 from collections.abc import Iterable
 
 
+def find_similar(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like another; None if none is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     A sentence that asks for the known name most like this one, with a space before it; empty if none is like it.
@@ -13,5 +18,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         name (`str`): What came.
         known (`Iterable[str]`): What would do.
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    similar = find_similar(name, known)
+    return f" Did you mean {similar}?" if similar else ""

@@ -1,8 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Data: loading, label ids, checks, and the recipe's augmentation. Each name is imported when it is first used."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_attributes import import_when_used
 
 if TYPE_CHECKING:
     from .catalog import DATASET_NAMES, DatasetDescription, get_description
@@ -46,7 +47,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_MODULE_OF_NAME[name]}", __name__), name)
+__getattr__ = import_when_used(__name__, _MODULE_OF_NAME)
