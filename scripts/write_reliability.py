@@ -15,7 +15,7 @@ _INTRODUCTION = """# Reliability
 
 How the package was tried under damaged input, faults, load and hostile files, and what came of it. This page is
 written by `scripts/write_reliability.py` from what the runs have kept in `tests/reliability/evidence`;
-`bash scripts/reliability.sh` repeats all of them but the mutants, and writes it anew. Small forms of most run in the
+`bash scripts/reliability.sh` repeats those of that folder, and writes it anew. Small forms of most run in the
 default suite.
 """
 
