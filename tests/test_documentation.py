@@ -53,7 +53,7 @@ PROSE = ("", "bibtex", "text")
 NOT_RUN = {
     r"git clone .*": "the checkout takes the clone's place",
     r"pip install .*": "installs from the network; its extras are looked up in pyproject.toml",
-    r"bash scripts/(test|reliability)\.sh.*|python scripts/test_oldest\.py.*": "runs these very tests",
+    r"bash scripts/(test|reliability)\.sh.*|python scripts/test_compatibility\.py.*": "runs these very tests",
     r"accelerate launch .*": "needs several GPUs; tests/training starts several processes",
     r"cgrseg predict s3://.*": "needs a bucket and a cluster; tests/cluster runs on a Ray cluster of this computer",
 }
