@@ -36,11 +36,8 @@ def find_git_commit() -> str | None:
 
 def digest_file(file: Path) -> str:
     """The SHA-256 of a file in hexadecimal, by which the Hub knows it too."""
-    digest = hashlib.sha256()
     with file.open("rb") as content:
-        while part := content.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def digest_weights(folder: Path) -> dict[str, str]:

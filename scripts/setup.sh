@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv and install this package into it, with the extras given: bash scripts/setup.sh train,test
-# Needs nothing but Python 3.10 or newer. Does nothing where that has been done already.
+# Needs nothing but Python 3.11 or newer. Does nothing where that has been done already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

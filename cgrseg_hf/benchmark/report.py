@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def make_report(result: BenchmarkResult) -> dict[str, Any]:
             for one in result.measurements
         ],
         "left_out": result.left_out,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": find_versions(*_PACKAGES),
         "git_commit": find_git_commit(),
     }

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def make_report(
         "device": result.device,
         "precision": result.precision,
         "seed": extra.pop("seed", None),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": find_versions(*_PACKAGES),
         "git_commit": find_git_commit(),
         **({"extra": extra} if extra else {}),
