@@ -62,6 +62,24 @@ def test_processes_share_what_one_would_read():
     assert together == alone[0]
 
 
+@pytest.mark.parametrize("num_shards", [3, 4])
+def test_processes_share_a_stream(num_shards):
+    stream = load_data(PHOTOS, "train").rows.to_iterable_dataset(num_shards=num_shards)
+    passes = [
+        [draw for batch in itertools.islice(EndlessBatches(stream, 3, 1, process, 2), 2) for draw in batch]
+        for process in range(2)
+    ]
+    draws = passes[0] + passes[1]
+    assert {draw.epoch for draw in draws} == {0}
+    assert len({draw.row["name"] for draw in draws}) == len({draw.index for draw in draws}) == 12
+
+
+def test_a_stream_too_short_for_all_processes_is_refused():
+    stream = load_data(PHOTOS, "train").rows.select([0]).to_iterable_dataset()
+    with pytest.raises(ValueError, match="Process 1 of 2 found no sample"):
+        next(iter(EndlessBatches(stream, 1, process_index=1, num_processes=2)))
+
+
 def test_seeds_matter():
     assert [batch["names"] for batch in read(3, seed=4)] != [batch["names"] for batch in read(3)]
 
