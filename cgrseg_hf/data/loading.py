@@ -436,7 +436,7 @@ def _find_palette(
         palette = [tuple(map(int, color)) for color in json.loads((folder / "palette.json").read_text("utf-8"))]
     except (TypeError, ValueError):
         palette = []
-    are_colors = all(len(color) == 3 and 0 <= min(color) and max(color) <= 255 for color in palette)
+    are_colors = all(len(color) == 3 and min(color) >= 0 and max(color) <= 255 for color in palette)
     if len(palette) != num_labels or not are_colors:
         logger.warning("%s is not used: it is no list of %d colours [r, g, b].", folder / "palette.json", num_labels)
         return None

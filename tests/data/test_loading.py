@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -472,7 +473,7 @@ def test_saved_data_sets(two_class_folder, tmp_path, streaming):
         assert_same_pairs(data, expected)
     for folder in ("both", "each"):
         assert names_of(load_data(tmp_path / folder, "validation", id2label=TWO_NAMES)) == ["c.jpg"]
-        with pytest.raises(SplitNotFoundError, match="no split 'test', but .*valid"):
+        with pytest.raises(SplitNotFoundError, match=r"no split 'test', but .*valid"):
             load_data(tmp_path / folder, "test", id2label=TWO_NAMES)
 
 
@@ -485,8 +486,8 @@ def test_metadata_file_without_splits():
     assert np.array_equal(example.label_map, truth)
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_metadata_file_in_each_split(two_class_folder, tmp_path, streaming):
+@pytest.mark.parametrize(("kind", "streaming"), [("jsonl", False), ("jsonl", True), ("parquet", False)])
+def test_metadata_file_in_each_split(two_class_folder, tmp_path, kind, streaming):
     expected = load_data(two_class_folder, "train")
     shutil.move(two_class_folder, tmp_path / "folder")
     expected_there = load_data(tmp_path / "folder", "train")
@@ -498,7 +499,10 @@ def test_metadata_file_in_each_split(two_class_folder, tmp_path, streaming):
             annotation = folder / "annotations" / f"{image.stem}.png"
             annotation.rename(annotation.with_name(f"mask_{index}.png"))
             lines.append({"file_name": f"images/{image.name}", "annotation_file_name": f"annotations/mask_{index}.png"})
-        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        if kind == "parquet":
+            datasets.Dataset.from_list(lines).to_parquet(folder / "metadata.parquet")
+        else:
+            (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     data = load_data(tmp_path / "folder", "train", streaming=streaming)
     assert data.split == "train"
     assert names_of(data) == names_of(expected_there) == names_of(expected)
@@ -698,6 +702,19 @@ def test_hub(two_class_folder, hub, repo_id, streaming):
     assert ("refs/convert/parquet" in data.description) == (repo_id == "user/with_script")
     with pytest.raises(SplitNotFoundError, match="no split 'test', but train, validation"):
         load_data(repo_id, "test", id2label=TWO_NAMES, streaming=streaming)
+
+
+def test_class_names_on_the_hub(two_class_folder, hub, monkeypatch):
+    def download(repo_id: str, file: str, repo_type: str) -> str:
+        if not (two_class_folder / file).exists():
+            raise LocalEntryNotFoundError("neither on the Hub nor in the cache")
+        return str(two_class_folder / file)
+
+    monkeypatch.setattr("cgrseg_hf.data.loading.hf_hub_download", download)
+    assert load_data("user/ground_and_sky", "train").id2label == TWO_NAMES
+    (two_class_folder / "id2label.json").unlink()
+    with pytest.raises(ValueError, match="names of the classes in user/ground_and_sky are not known"):
+        load_data("user/ground_and_sky", "train")
 
 
 @pytest.mark.parametrize(
