@@ -382,7 +382,7 @@ def read_class_names(file: str | Path) -> dict[int, str]:
     Class names by train id, from JSON such as `{"0": "road", "1": "sky"}`, or text with one name a line.
 
     Raises:
-        ValueError: If there is no such file, or it names no classes from 0 on.
+        ValueError: If there is no such file, it cannot be read, or it names no classes from 0 on.
     """
     file = Path(file)
     if not file.is_file():
