@@ -382,12 +382,15 @@ def read_class_names(file: str | Path) -> dict[int, str]:
     Class names by train id, from JSON such as `{"0": "road", "1": "sky"}`, or text with one name a line.
 
     Raises:
-        ValueError: If there is no such file, or it names no classes from 0 on.
+        ValueError: If there is no such file, it cannot be read, or it names no classes from 0 on.
     """
     file = Path(file)
     if not file.is_file():
         raise ValueError(f"There is no file of class names {file}.")
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8 ({error}): save it as such.") from error
     if file.suffix.lower() != ".json":
         return _check_names([line.strip() for line in text.splitlines() if line.strip()], str(file))
     try:
@@ -433,7 +436,8 @@ def _find_palette(
         palette = [tuple(map(int, color)) for color in json.loads((folder / "palette.json").read_text("utf-8"))]
     except (TypeError, ValueError):
         palette = []
-    if len(palette) != num_labels or any(len(color) != 3 for color in palette):
+    are_colors = all(len(color) == 3 and min(color) >= 0 and max(color) <= 255 for color in palette)
+    if len(palette) != num_labels or not are_colors:
         logger.warning("%s is not used: it is no list of %d colours [r, g, b].", folder / "palette.json", num_labels)
         return None
     return palette

@@ -219,8 +219,11 @@ def _find_metadata(folder: Path, split: str) -> Table | None:
         tables = _load_imagefolder(folder)
         if list(tables) == ["train"]:
             return Table(tables["train"], "metadata file, without splits", has_splits=False)
-        name = _choose_split(list(tables), split, str(folder))
-        return Table(tables[name], f"metadata file, split {name}")
+        # datasets reads it for none of them, and takes the folders' names for classes.
+        raise ValueError(
+            f"The metadata file in {folder} lies beside the folders of the splits {', '.join(tables)}: put one into "
+            "each of them, which names files from there on."
+        )
     folders = {path.parent.name: path.parent for name in _METADATA_FILES for path in folder.glob(f"*/{name}")}
     if not folders:
         return None

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from cgrseg_hf.benchmark import memory
 from cgrseg_hf.benchmark.memory import describe_allocator, measure_peak_memory
 
 MIB = 2**20
@@ -19,6 +20,13 @@ def test_the_peak_of_a_call_is_seen_though_it_is_given_back():
     measure_peak_memory(lambda: use(1))  # whatever the first call of all sets up
     assert 60 < measure_peak_memory(lambda: use(64)) / MIB < 80  # the system counts pages in bunches
     assert measure_peak_memory(lambda: None) / MIB < 16
+
+
+def test_systems_that_do_not_tell_run_the_call(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "proc" / "clear_refs")
+    calls = []
+    assert measure_peak_memory(lambda: calls.append(1)) is None
+    assert calls == [1]
 
 
 def test_the_allocator_is_named_with_its_settings(monkeypatch):

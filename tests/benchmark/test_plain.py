@@ -4,7 +4,8 @@
 import pytest
 import torch
 
-from cgrseg_hf.benchmark.plain import PlainExport, PlainOnnxFiles, PlainTorch
+from cgrseg_hf.benchmark.contenders import Contender
+from cgrseg_hf.benchmark.plain import PlainExport, PlainTorch
 from cgrseg_hf.benchmark.sources import load_source
 
 
@@ -24,14 +25,16 @@ def test_plain_pytorch_is_the_model_itself(tiny_model):
 def test_a_plain_export_computes_what_the_model_does(tiny_segformer):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
-    model = load_source(str(tiny_segformer)).model
-    files = PlainOnnxFiles(model)
+    source = load_source(str(tiny_segformer))
+    model, files = source.model, source.onnx_files
     pixel_values = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         expected = model(pixel_values).logits
-    for engine in ("onnxruntime", "openvino"):
-        logits = PlainExport(files, engine, torch.float32, num_threads=1)(pixel_values)
-        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    for name in ("onnxruntime", "openvino"):
+        engine = PlainExport(files, name, torch.float32, num_threads=1)
+        engine.export(pixel_values.shape)
+        torch.testing.assert_close(engine(pixel_values), expected, atol=1e-4, rtol=1e-4)
+        assert Contender(source, engine, "plain").make_whole_path((64, 96)) is None  # no pipeline runs it
     assert files.get(pixel_values.shape) == files.get(pixel_values.shape)  # one export for both
     with pytest.raises(ValueError, match="does not run in bfloat16 on onnxruntime"):
         PlainExport(files, "onnxruntime", torch.bfloat16, num_threads=1)

@@ -2,8 +2,10 @@
 """From settings to the report."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -54,7 +56,7 @@ def test_ratios_are_to_the_first_and_throughput_counts_images(result):
         assert one.images_per_second * one.timing.median == pytest.approx(one.batch_size)
 
 
-def test_the_report_has_everything(result, tmp_path):
+def test_the_report_has_everything(result, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     file, picture = write_report(result, tmp_path / "report")
     report = json.loads(file.read_text(encoding="utf-8"))
@@ -73,6 +75,9 @@ def test_the_report_has_everything(result, tmp_path):
     text = format_report(result)
     for expected in (*STAGES.values(), "tiny, torch, inference, float32", "32×64", "ms/megapixel", "batch"):
         assert expected in text
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert write_report(result, tmp_path / "report") == [file]
+    assert not picture.exists()  # it was of the report before
 
 
 def test_counting_alone_beside_the_paper():
@@ -88,7 +93,7 @@ def test_counting_alone_beside_the_paper():
     assert make_report(elsewhere)["counts"][0]["paper"] is None  # the paper has no other size
 
 
-def test_what_cannot_run_is_named_and_the_rest_is_measured(tiny_segformer):
+def test_what_cannot_run_is_named_and_the_rest_is_measured(tiny_segformer, tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     result = run_benchmark(
@@ -103,6 +108,40 @@ def test_what_cannot_run_is_named_and_the_rest_is_measured(tiny_segformer):
     assert [one.name for one in result.measurements] == ["other, torch, plain, bfloat16"]
     assert len(result.left_out) == 1
     assert "onnxruntime" in format_report(result)
+    pytest.importorskip("matplotlib")
+    _, picture = write_report(result, tmp_path)  # of one size: bars
+    with Image.open(picture) as image:
+        blue = (np.asarray(image.convert("RGB")) == (31, 119, 180)).all(axis=2)
+    assert blue.sum() > 0.1 * blue.size  # the only bar fills most of it
+
+
+@pytest.mark.long
+def test_exports_are_measured_beside_models(exported, tiny_segformer):
+    """A folder that was exported before, and those that are made for the measurement."""
+    folder = exported("onnx").folder
+    result = run_benchmark(
+        BenchmarkSettings(
+            models=[str(folder), str(tiny_segformer)],
+            engines=["torch", "onnxruntime"],
+            stages=["network", "whole-path"],
+            sizes=[(32, 64)],
+            threads=[1],
+            photos=PHOTO,
+            rounds=1,
+        )
+    )
+    names = {stage: [one.name for one in result.measurements if one.stage == stage] for stage in result.settings.stages}
+    export, *plain = names["network"]
+    assert export == "onnx, onnxruntime, export, float32"
+    assert plain == ["other, torch, plain, float32", "other, onnxruntime, plain, float32"]
+    assert names["whole-path"] == [export, plain[0]]  # transformers' pipeline runs no exports
+    assert [model for model, _ in result.counts] == ["other"]
+
+
+def test_nothing_is_left_to_measure(tiny_model):
+    settings = BenchmarkSettings(models=[str(tiny_model)], engines=["onnxruntime"], precisions=["bfloat16"])
+    with pytest.raises(ValueError, match="Nothing is left to measure: choose other engines"):
+        run_benchmark(settings)
 
 
 def test_models_without_weights_have_the_first_models_classes(tiny_model):
@@ -121,6 +160,7 @@ def test_models_without_weights_have_the_first_models_classes(tiny_model):
         ({"stages": ["whole-path"]}, "need photos"),
         ({"sizes": [(0, 32)]}, "1 or more"),
         ({"batch_sizes": []}, "1 or more"),
+        ({"device": "graphics"}, "device='graphics' cannot be used here"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):

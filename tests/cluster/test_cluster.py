@@ -14,10 +14,11 @@ import psutil
 import pytest
 from PIL import Image
 
+from cgrseg_hf.cluster import results
 from cgrseg_hf.cluster.results import ResultStore
 from cgrseg_hf.cluster.runner import _until_broken
 from cgrseg_hf.cluster.shards import list_shards, read_photos
-from cgrseg_hf.inference import Segmenter
+from cgrseg_hf.inference import Segmentation, Segmenter
 
 PHOTOS = Path("tests/fixtures/photos/images")
 
@@ -43,6 +44,15 @@ def test_shards_of_a_folder(photos):
     assert [photo.name for shard in shards for photo in read_photos(shard)] == files
     assert names(list_shards(str(photos), shard_size=5)) == names(shards)
     assert photos.joinpath(files[0]).read_bytes() == next(read_photos(shards[0])).read()
+
+
+def test_a_photo_that_is_gone_is_no_picture(tmp_path):
+    photo = tmp_path / "gone.jpg"
+    photo.touch()
+    (shard,) = list_shards(str(tmp_path))
+    photo.unlink()
+    (read,) = read_photos(shard)
+    assert (read.name, read.read()) == ("gone.jpg", b"")
 
 
 def test_a_changed_file_makes_another_shard(photos, tmp_path):
@@ -108,6 +118,8 @@ def test_nothing_to_segment(tmp_path):
         list_shards(str(tmp_path))
     with pytest.raises(ValueError, match="does not exist"):
         list_shards(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="shard_size=0: give the number"):
+        list_shards(str(tmp_path), shard_size=0)
 
 
 def test_results_appear_whole_or_not_at_all(tmp_path):
@@ -123,6 +135,18 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
     assert not list(tmp_path.iterdir())
     store.write_rows("000000", [row], {0: "road"})
     assert store.finished() == {"000000"}
+
+
+def test_many_results_come_back_in_their_order(tmp_path):
+    label_map = np.array([[0, 1], [1, 1]], dtype=np.uint8)
+    segmentation = Segmentation(label_map, {0: "road", 1: "sky"})
+    count = results._ROWS_AT_ONCE + 1
+    rows = (results.result_row(str(index), segmentation) for index in range(count))
+    ResultStore(str(tmp_path)).write_rows("000000", rows, {0: "road", 1: "sky"})
+    table = datasets.Dataset.from_parquet(str(tmp_path / "000000.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert table["name"][:] == [str(index) for index in range(count)]
+    assert np.array_equal(np.asarray(table[-1]["label_map"]), label_map)
+    assert table[-1]["area_shares"] == [0.25, 0.75]
 
 
 def test_results_of_other_settings_are_not_mixed(tmp_path):

@@ -107,6 +107,13 @@ def test_bad_files_are_listed_and_the_others_segmented(predict):
     assert none.stdout.strip().splitlines()[-1] == "0 of 1 photos are segmented"
 
 
+def test_results_are_no_photos(predict):
+    save_photo(Path("out/street_overlay.png"))
+    done = predict("out", "-o", "out")
+    assert done.exit_code == 2
+    assert "There are no photos but those in the output folder out." in done.output
+
+
 def test_links_that_lead_nowhere(predict):
     save_photo(Path("in/good.jpg"))
     Path("in/loop.jpg").symlink_to("loop.jpg")

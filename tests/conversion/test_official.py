@@ -68,6 +68,8 @@ def test_misspelt_overrides_are_refused(checkpoint):
         from_official(checkpoint, clasifier_dropout_prob=0.3)
     with pytest.raises(ValueError, match="did you mean 'drop_path_rate'"):
         from_official(checkpoint, backbone_config={"droppath_rate": 0.3})
+    with pytest.raises(ValueError, match="backbone_config=list: pass a dictionary"):
+        from_official(checkpoint, backbone_config=[0.3])
 
 
 def test_file_with_class_names(checkpoint, tmp_path):
@@ -131,6 +133,9 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"12345")
     with pytest.raises(ValueError, match=r"cut\.safetensors"):
         from_official(tmp_path / "cut.safetensors")
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"list\.pth holds a list, not a state dict"):
+        from_official(tmp_path / "list.pth")
 
 
 def test_ablated_models_have_no_official_form(tiny_config):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgrseg_hf.data import load_data
+from cgrseg_hf.data import load_data, workers
 from cgrseg_hf.data.batches import EndlessBatches, make_training_loader
 from cgrseg_hf.data.transforms import training_transforms
 
@@ -60,6 +60,38 @@ def test_processes_share_what_one_would_read():
     shared = [list(itertools.islice(EndlessBatches(range(7), 2, 1, process, 2), 6)) for process in range(2)]
     together = [one + other for one, other in zip(*shared)]
     assert together == alone[0]
+
+
+@pytest.mark.parametrize("num_shards", [3, 4])
+def test_processes_share_a_stream(num_shards):
+    stream = load_data(PHOTOS, "train").rows.to_iterable_dataset(num_shards=num_shards)
+    passes = [
+        [draw for batch in itertools.islice(EndlessBatches(stream, 3, 1, process, 2), 2) for draw in batch]
+        for process in range(2)
+    ]
+    draws = passes[0] + passes[1]
+    assert {draw.epoch for draw in draws} == {0}
+    assert len({draw.row["name"] for draw in draws}) == len({draw.index for draw in draws}) == 12
+
+
+def test_a_stream_too_short_for_all_processes_is_refused():
+    stream = load_data(PHOTOS, "train").rows.select([0]).to_iterable_dataset()
+    with pytest.raises(ValueError, match="Process 1 of 2 found no sample"):
+        next(iter(EndlessBatches(stream, 1, process_index=1, num_processes=2)))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), EOFError(), ConnectionResetError()])
+def test_other_errors_of_workers_stay_as_they_are(error, monkeypatch):
+    def batches():
+        yield 1
+        raise error
+
+    monkeypatch.setattr(workers, "_SECONDS_TO_SIGNAL", 0)
+    read = workers.read_ahead(batches())
+    assert next(read) == 1
+    with pytest.raises(type(error)) as raised:
+        next(read)
+    assert raised.value is error
 
 
 def test_seeds_matter():

@@ -204,11 +204,22 @@ def test_names_that_are_no_text(two_class_folder, write_pair):
         load_data(two_class_folder, "train")
 
 
-def test_wide_ids_are_counted(two_class_folder):
-    write_annotations(two_class_folder, 1, 60000, dtype=np.uint16)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_wide_ids_are_counted(two_class_folder, dtype):
+    for annotation in (two_class_folder / "train" / "annotations").iterdir():
+        annotation.unlink()
+        Image.fromarray(np.resize(np.array([1, 60000], dtype=dtype), (4, 6))).save(annotation.with_suffix(".tif"))
     check = check_folder(two_class_folder)
     assert check.classes[1].pixels == 36
     assert "60000" in check.errors[0].message
+
+
+def test_data_without_pairs(two_class_folder, tmp_path):
+    load_data(two_class_folder, "train").rows.select([]).to_parquet(tmp_path / "train.parquet")
+    streamed = load_data(tmp_path, "train", id2label={0: "ground", 1: "sky"}, streaming=True)
+    assert kinds_of(check_data(streamed, show_progress=False)) == {("error", "no data")}
+    with pytest.raises(ValueError, match=r"There are no pairs\. Check the split"):
+        check_first_masks(streamed)
 
 
 def test_absent_classes(two_class_folder, write_annotation):

@@ -5,16 +5,18 @@ import json
 import logging
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from cgrseg_hf.data import SegmentationData, SplitNotFoundError, load_data, tables
+from cgrseg_hf.data import SegmentationData, SplitNotFoundError, load_data, read_class_names, tables
 
 PHOTOS = Path(__file__).parents[1] / "fixtures" / "photos"
 TWO_NAMES = {0: "ground", 1: "sky"}
@@ -56,9 +58,10 @@ def test_val_and_validation_are_the_same_split(two_class_folder):
     )
 
 
-def test_missing_split_names_those_there_are(two_class_folder):
-    with pytest.raises(SplitNotFoundError, match=r"no split 'test', but 'train' and 'validation'"):
-        load_data(two_class_folder, "test")
+@pytest.mark.parametrize("split", ["test", "night"])
+def test_missing_split_names_those_there_are(two_class_folder, split):
+    with pytest.raises(SplitNotFoundError, match=rf"no split '{split}', but 'train' and 'validation'"):
+        load_data(two_class_folder, split)
 
 
 def test_folder_without_splits(tmp_path, write_pair):
@@ -194,13 +197,15 @@ def test_folders_within_a_split_keep_their_pairs_apart(tmp_path, write_pair):
 
 def test_files_without_a_counterpart_are_left_out_and_named(two_class_folder, write_image, write_annotation, caplog):
     write_image(two_class_folder / "train" / "images" / "lone_photo.jpg")
-    write_annotation(two_class_folder / "train" / "annotations" / "lone_mask.png")
+    for name in ("lone_mask", "lost_mask"):
+        write_annotation(two_class_folder / "train" / "annotations" / f"{name}.png")
     (two_class_folder / "train" / "images" / "._a.jpg").write_bytes(b"what a Mac leaves behind")
     with caplog.at_level(logging.INFO):
         data = load_data(two_class_folder, "train")
     assert names_of(data) == ["a.jpg", "b.jpg", "c.jpg"]
     assert len(data.left_out) == 2
-    assert "1 image in" in caplog.text and "lone_photo" in caplog.text and "lone_mask" in caplog.text
+    assert "1 image in" in caplog.text and "is left out: lone_photo." in caplog.text
+    assert "2 annotations in" in caplog.text and "are left out: lone_mask, lost_mask." in caplog.text
 
 
 def test_listed_names_without_files_are_left_out(tmp_path, write_pair):
@@ -222,6 +227,13 @@ def test_annotations_in_other_formats_are_an_error(tmp_path, write_image):
     write_image(tmp_path / "train" / "masks" / "a.jpg")
     with pytest.raises(ValueError, match=r"there are \.jpg files\. Convert them to PNG"):
         load_data(tmp_path, "train", id2label=TWO_NAMES)
+
+
+def test_annotations_without_images_are_an_error(two_class_folder):
+    for image in (two_class_folder / "train" / "images").iterdir():
+        image.rename(image.with_suffix(".txt"))
+    with pytest.raises(ValueError, match=r"there are no images \(\.jpg"):
+        load_data(two_class_folder, "train")
 
 
 def test_two_images_of_one_name_are_an_error(two_class_folder, write_image):
@@ -251,6 +263,29 @@ def test_names_and_colours_beside_the_data(two_class_folder):
     (two_class_folder / "classes.txt").unlink()
     with pytest.raises(ValueError, match=r"names of the classes in .* are not known.*id2label\.json"):
         load_data(two_class_folder, "train")
+    assert load_data(two_class_folder, "train", default_id2label=TWO_NAMES).id2label == TWO_NAMES
+
+
+@pytest.mark.parametrize("content", ["5", "red", "[[1, 2, 3]]", "[[1, 2, 3], [4, 5]]", "[[1, 2, 3], [4, 5, 256]]"])
+def test_wrong_colours_are_not_used(two_class_folder, content, caplog):
+    (two_class_folder / "palette.json").write_text(content)
+    assert load_data(two_class_folder, "train").palette is None
+    assert "palette.json is not used: it is no list of 2 colours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("names.txt", None, r"no file of class names .*names\.txt"),
+        ("names.json", b'{"0": ', r"names\.json is no JSON"),
+        ("names.txt", "Gebäude".encode("latin-1"), r"names\.txt is no text in UTF-8 .*save it"),
+    ],
+)
+def test_files_of_class_names_that_cannot_be_read(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_class_names(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -430,13 +465,16 @@ def test_saved_data_sets(two_class_folder, tmp_path, streaming):
     table = as_table(expected)
     datasets.DatasetDict({"train": table, "valid": table.select([2])}).save_to_disk(tmp_path / "both")
     table.save_to_disk(tmp_path / "one")
-    for folder in ("both", "one"):
+    table.save_to_disk(tmp_path / "each" / "train")
+    table.select([2]).save_to_disk(tmp_path / "each" / "valid")
+    for folder in ("both", "one", "each"):
         data = load_data(tmp_path / folder, "train", id2label=TWO_NAMES, streaming=streaming)
-        assert data.split == ("train" if folder == "both" else None)
+        assert data.split == (None if folder == "one" else "train")
         assert_same_pairs(data, expected)
-    assert names_of(load_data(tmp_path / "both", "validation", id2label=TWO_NAMES)) == ["c.jpg"]
-    with pytest.raises(SplitNotFoundError, match="no split 'test', but train, valid"):
-        load_data(tmp_path / "both", "test", id2label=TWO_NAMES)
+    for folder in ("both", "each"):
+        assert names_of(load_data(tmp_path / folder, "validation", id2label=TWO_NAMES)) == ["c.jpg"]
+        with pytest.raises(SplitNotFoundError, match=r"no split 'test', but .*valid"):
+            load_data(tmp_path / folder, "test", id2label=TWO_NAMES)
 
 
 def test_metadata_file_without_splits():
@@ -448,8 +486,8 @@ def test_metadata_file_without_splits():
     assert np.array_equal(example.label_map, truth)
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_metadata_file_in_each_split(two_class_folder, tmp_path, streaming):
+@pytest.mark.parametrize(("kind", "streaming"), [("jsonl", False), ("jsonl", True), ("parquet", False)])
+def test_metadata_file_in_each_split(two_class_folder, tmp_path, kind, streaming):
     expected = load_data(two_class_folder, "train")
     shutil.move(two_class_folder, tmp_path / "folder")
     expected_there = load_data(tmp_path / "folder", "train")
@@ -461,12 +499,31 @@ def test_metadata_file_in_each_split(two_class_folder, tmp_path, streaming):
             annotation = folder / "annotations" / f"{image.stem}.png"
             annotation.rename(annotation.with_name(f"mask_{index}.png"))
             lines.append({"file_name": f"images/{image.name}", "annotation_file_name": f"annotations/mask_{index}.png"})
-        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        if kind == "parquet":
+            datasets.Dataset.from_list(lines).to_parquet(folder / "metadata.parquet")
+        else:
+            (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     data = load_data(tmp_path / "folder", "train", streaming=streaming)
     assert data.split == "train"
     assert names_of(data) == names_of(expected_there) == names_of(expected)
     assert ids_of(data) == [0, 1]
     assert names_of(load_data(tmp_path / "folder", "validation")) == ["d.jpg"]
+
+
+def test_metadata_file_beside_the_splits_is_refused(two_class_folder):
+    pair = {"file_name": "train/images/b.jpg", "annotation_file_name": "train/annotations/b.png"}
+    (two_class_folder / "metadata.jsonl").write_text(json.dumps(pair))
+    with pytest.raises(ValueError, match="beside the folders of the splits train, validation: put one into each"):
+        load_data(two_class_folder, "train")
+
+
+def test_splits_within_a_split_are_refused(two_class_folder, tmp_path):
+    two_class_folder.rename(tmp_path / "train")
+    lines = [{"file_name": "train/images/a.jpg", "annotation_file_name": "train/annotations/a.png"}]
+    lines += [{"file_name": "val/images/d.jpg", "annotation_file_name": "val/annotations/d.png"}]
+    (tmp_path / "train" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ValueError, match=r"holds folders of the splits train, validation again: rename them"):
+        load_data(tmp_path, "train", id2label=TWO_NAMES)
 
 
 def test_metadata_file_is_read_anew_when_it_changes(two_class_folder):
@@ -535,6 +592,9 @@ def test_columns_by_given_names(two_class_folder, tmp_path):
         load_data(tmp_path / "saved", "train", id2label=TWO_NAMES)
     data = load_data(tmp_path / "saved", "train", id2label=TWO_NAMES, annotation_column="second")
     assert_same_pairs(data, expected)
+    with pytest.raises(ValueError, match=r"unclear which columns .*There are author \(string\)\."):
+        table.select_columns("author").save_to_disk(tmp_path / "words")
+        load_data(tmp_path / "words", "train", id2label=TWO_NAMES)
     for column, problem in {"secand": "does not exist. Did you mean second", "author": "holds no pictures"}.items():
         with pytest.raises(ValueError, match=problem):
             load_data(tmp_path / "saved", "train", id2label=TWO_NAMES, annotation_column=column)
@@ -555,6 +615,23 @@ def test_rows_without_file_names_are_numbered(two_class_folder, tmp_path, write_
         assert names_of(data) == ["0", "1", "2"]
         with pytest.raises(ValueError, match="the annotation of row 1 holds ids that no class has"):
             data.read(list(data.rows)[1])
+
+
+def test_rows_name_files_by_address_or_name_none(two_class_folder, tmp_path):
+    row = load_data(two_class_folder, "train").rows[0]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(row["annotation"]["path"], "a.png")
+    image = {"path": Path(row["image"]["path"]).as_uri(), "bytes": None}
+    annotations = [{"path": f"zip://a.png::{tmp_path / 'all.zip'}", "bytes": None}, None, {"path": None, "bytes": None}]
+    file = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    features = datasets.Features({"image": file, "annotation": file})
+    rows = [{"image": image, "annotation": annotation} for annotation in annotations]
+    datasets.Dataset.from_list(rows, features=features).save_to_disk(tmp_path / "saved")
+    data = load_data(tmp_path / "saved", "train", id2label=TWO_NAMES)
+    assert data.read(data.rows[0]).label_map.tolist() == [[0, 1] * 3] * 4
+    for row, message in zip(data.rows.select([1, 2]), ("the row has none", "neither a path nor bytes")):
+        with pytest.raises(ValueError, match=f"annotation of .*{message}"):
+            data.read(row)
 
 
 def test_streamed_folder_equals_the_folder(two_class_folder):
@@ -603,6 +680,8 @@ def hub(two_class_folder, tmp_path, monkeypatch) -> Path:
                 raise RuntimeError("Dataset scripts are no longer supported, but found with_script.py")
             if repo_id == "user/nowhere":
                 raise DatasetNotFoundError("Dataset 'user/nowhere' doesn't exist on the Hub or cannot be accessed.")
+            if repo_id == "user/broken":
+                raise RuntimeError("The checksums differ.")
             if repo_id == "user/far_away":
                 raise ConnectionError("Couldn't reach 'user/far_away' on the Hub")
             return function(str(repo), *arguments, **settings)
@@ -625,13 +704,38 @@ def test_hub(two_class_folder, hub, repo_id, streaming):
         load_data(repo_id, "test", id2label=TWO_NAMES, streaming=streaming)
 
 
+def test_class_names_on_the_hub(two_class_folder, hub, monkeypatch):
+    def download(repo_id: str, file: str, repo_type: str) -> str:
+        if not (two_class_folder / file).exists():
+            raise LocalEntryNotFoundError("neither on the Hub nor in the cache")
+        return str(two_class_folder / file)
+
+    monkeypatch.setattr("cgrseg_hf.data.loading.hf_hub_download", download)
+    assert load_data("user/ground_and_sky", "train").id2label == TWO_NAMES
+    (two_class_folder / "id2label.json").unlink()
+    with pytest.raises(ValueError, match="names of the classes in user/ground_and_sky are not known"):
+        load_data("user/ground_and_sky", "train")
+
+
 @pytest.mark.parametrize(
     ("repo_id", "message"),
-    [("user/nowhere", "neither a folder here nor a data set on"), ("user/far_away", "Hub cannot be reached")],
+    [
+        ("user/nowhere", "neither a folder here nor a data set on"),
+        ("user/far_away", "Hub cannot be reached"),
+        ("user/broken", r"cannot be loaded: The checksums differ\. Download"),
+    ],
 )
 def test_hub_failures(hub, repo_id, message):
     with pytest.raises(ValueError, match=f"{repo_id} .*{message}"):
         load_data(repo_id, "train", id2label=TWO_NAMES)
+
+
+def test_streams_that_do_not_tell_their_columns(hub):
+    for file in hub.glob("*.parquet"):
+        file.unlink()
+    (hub / "train.csv").write_text("image,annotation\na.jpg,a.png\n")
+    with pytest.raises(ValueError, match="user/ground_and_sky does not tell its columns while it is streamed"):
+        load_data("user/ground_and_sky", "train", id2label=TWO_NAMES, streaming=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """A model over a data set: every image once, whoever reads it."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ import torch
 from PIL import Image
 
 from cgrseg_hf.data import load_data
-from cgrseg_hf.evaluation import EvaluationProtocol, MeanIoU, evaluate_model, predict_label_map
+from cgrseg_hf.evaluation import EvaluationProtocol, MeanIoU, evaluate_model, predict_label_map, without_sources
+from cgrseg_hf.evaluation.cross_check import CrossCheck
+from cgrseg_hf.evaluation.report import make_report
 
 SPAWNED = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -50,7 +53,12 @@ def test_workers_and_streams_give_the_same(streaming: bool, num_workers: int, wh
 def test_parts_make_the_whole(limit: int | None, model, image_processor, data):
     def part(process_index: int, reduce) -> None:
         evaluate_quietly(
-            model, image_processor, data, process_index=process_index, num_processes=3, reduce=reduce, limit=limit
+            *(model, image_processor, data),
+            process_index=process_index,
+            num_processes=3,
+            reduce=reduce,
+            limit=limit,
+            keep_worst=1,
         )
 
     parts = []
@@ -130,6 +138,20 @@ def test_same_numbers_as_evaluates_metric(model, image_processor, data, evaluate
     assert result.cross_check["num_images"] == 7
     assert result.cross_check["largest_difference"] == 0
     assert result.cross_check["mean_ious"] == [result.metrics["mean_iou"]]
+    assert without_sources(make_report(result, "model"))["cross_check"] == {**result.cross_check, "metric": "mean_iou"}
+
+
+def test_evaluates_metric_takes_a_few_maps_at_once(evaluates_folders):
+    check = CrossCheck(evaluates_folders, 2, 255)
+    reference = np.array([[0, 0], [1, 1]], dtype=np.uint8)
+    for index in range(9):
+        prediction = np.full_like(reference, index % 2)
+        metric = MeanIoU(2)
+        metric.add(prediction=prediction, reference=reference)
+        check.add(prediction, reference, metric.confusion_matrix)
+    found = check.finish()
+    assert (found["num_images"], found["largest_difference"]) == (9, 0)
+    assert found["mean_ious"] == pytest.approx([1 / 3, 1 / 4])
 
 
 def test_says_where_evaluates_metric_differs(model, image_processor, data, evaluates_folders, monkeypatch):
@@ -150,6 +172,14 @@ def test_refuses_several_processes_that_cannot_sum(model, image_processor, data)
         evaluate_quietly(model, image_processor, data, num_processes=2)
     with pytest.raises(ValueError, match="at least one"):
         evaluate_quietly(model, image_processor, data, limit=0)
+    with pytest.raises(ValueError, match=r"check_with .*: use it with one process"):
+        evaluate_quietly(model, image_processor, data, num_processes=2, reduce=torch.clone, check_with="mean_iou")
+
+
+def test_refuses_data_without_images(model, image_processor, data):
+    nothing = dataclasses.replace(data, rows=data.rows.select([]))
+    with pytest.raises(ValueError, match=r"no image to evaluate on in .*7 pairs"):
+        evaluate_quietly(model, image_processor, nothing)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -79,6 +79,10 @@ def test_segformer_too(tmp_path):
             logits = model(example["pixel_values"][None]).logits
         upsampled = torch.nn.functional.interpolate(logits, size=(64, 64), mode="bilinear")
         metric.add(prediction=upsampled.argmax(1)[0], reference=example["labels"])
+    alone, among_others = (
+        preprocess_logits_for_metrics(output, example["labels"][None]) for output in (logits, (logits, (logits,)))
+    )
+    assert torch.equal(alone, among_others)  # as with output_hidden_states
     metrics = evaluate_with_trainer(model, examples, tmp_path, batch_eval_metrics=True)
     assert metrics["eval_mean_iou"] == pytest.approx(metric.compute()["mean_iou"], abs=2e-3)
 

@@ -127,6 +127,14 @@ def test_another_model_gets_another_export(decided_model, cache, pixels):
         assert_same(make_engine(other, "openvino")(pixels), other(pixels).logits)
 
 
+def test_caches_that_cannot_be_written_leave_torch(decided_model, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("openvino")
+    (tmp_path / "home").touch()
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    assert make_engine(decided_model, "auto", "cpu").name == "torch"
+    assert "openvino is not used, since the model cannot be exported here: " in caplog.text
+
+
 @pytest.mark.long
 def test_models_that_cannot_be_exported_run_in_torch(decided_model, cache, pixels, caplog):
     pytest.importorskip("openvino")
@@ -236,10 +244,11 @@ def test_openvino_uses_so_many_threads(exported):
         ({"dtype": "float33"}, "dtype='float33' is not supported"),
         ({"dtype": torch.float64}, "dtype=torch.float64 is not supported"),
         ({"engine": "openvino", "device": "meta"}, "OpenVINO files run on the CPU alone"),
+        ({"device": "graphics"}, "device='graphics' cannot be used here: use 'cpu', or 'cuda' for a GPU"),
     ],
 )
 def test_mistakes_in_words(decided_model, exported, arguments, message):
-    source = exported("openvino").folder if "device" in arguments else decided_model
+    source = exported("openvino").folder if arguments.get("engine") == "openvino" else decided_model
     with pytest.raises(ValueError, match=message):
         make_engine(source, **arguments)
 

@@ -74,7 +74,7 @@ def test_arrays_with_two_axes_that_could_be_the_channels(segmenter, make_photo):
     assert segmenter(torch.from_numpy(rows).permute(2, 0, 1)).size == (3, 120)
 
 
-def test_many_photos(segmenter, make_photo, tmp_path):
+def test_many_photos(segmenter, make_photo, tmp_path, capsys):
     photos = [make_photo(seed=seed) for seed in range(3)]
     expected = [segmenter(photo).label_map for photo in photos]
     assert not np.array_equal(expected[0], expected[1])
@@ -95,6 +95,9 @@ def test_many_photos(segmenter, make_photo, tmp_path):
         for segmentation, label_map in zip(segmentations, expected, strict=True):
             np.testing.assert_array_equal(segmentation.label_map, label_map)
     assert [segmentation.source.name for segmentation in segmenter(tmp_path)] == ["0.png", "1.png", "2.png"]
+    for many, shown in ((photos, "3/3"), (iter(photos), "3photo")):
+        assert len(list(segmenter(many, progress=True))) == 3
+        assert shown in capsys.readouterr().err
 
 
 def test_empty_lists_and_folders(segmenter, tmp_path):
@@ -398,6 +401,8 @@ def test_too_many_pixels(make_segmenter, make_photo, tmp_path, monkeypatch):
         ([], {"tile": 128, "output": "map.npy"}, "one photo"),
         ([], {"tile": 128, "return_scores": True}, "leave out tile="),
         (np.zeros((70, 70, 3), np.uint8), {"tile": 128, "output": "map.jpg"}, r"map\.jpg"),
+        (np.zeros((0, 70, 3), np.uint8), {"tile": 128}, "has no pixels"),
+        (Image.fromarray(np.full((70, 70), np.nan, np.float32)), {"tile": 128}, "cannot be used: .* not finite"),
     ],
 )
 def test_wrong_inputs_in_words(segmenter, images, arguments, message):

@@ -3,6 +3,7 @@
 
 import itertools
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from cgrseg_hf.inference import UnreadablePictureError
+from cgrseg_hf.inference.label_map_files import open_label_map, write_strips
 from cgrseg_hf.inference.picture_rows import open_rows, read_reduced
 from cgrseg_hf.inference.resampling import resample
 from cgrseg_hf.inference.tiling import (
@@ -158,6 +160,28 @@ def test_tiff_in_and_out(segmenter, make_photo, tmp_path, layout):
         np.testing.assert_array_equal(np.asarray(image), expected)
 
 
+def test_tiff_tiles_that_were_left_out_are_black(make_photo, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    tile = np.asarray(make_photo(64, 64))
+    tiles = iter([tile, None, None, tile])
+    settings = {"shape": (128, 128, 3), "dtype": np.uint8, "tile": (64, 64), "compression": "adobe_deflate"}
+    tifffile.imwrite(tmp_path / "photo.tif", tiles, photometric="rgb", **settings)
+    black = np.zeros_like(tile)
+    whole = np.block([[[tile], [black]], [[black], [tile]]])
+    np.testing.assert_array_equal(open_rows(tmp_path / "photo.tif").read(10, 120), whole[10:120])
+
+
+def test_strips_of_any_height_make_a_tiff(tmp_path):
+    label_map = np.random.default_rng(0).integers(0, 5, (1100, 70), dtype=np.uint8)
+    pytest.importorskip("tifffile")
+    strips = np.split(label_map, [30, 700, 720])
+    write_strips(tmp_path / "map.tif", strips, label_map.shape, np.uint8, [(9 * index, 0, 0) for index in range(5)])
+    np.testing.assert_array_equal(open_label_map(tmp_path / "map.tif"), label_map)
+    with Image.open(tmp_path / "map.tif") as image:
+        np.testing.assert_array_equal(np.asarray(image), label_map)
+        assert image.getpalette()[3 * 4] == 36
+
+
 def test_bands_of_every_file_are_the_picture(make_photo, tmp_path):
     photo = make_photo(70, 50)
     photo.save(tmp_path / "photo.png")
@@ -169,7 +193,7 @@ def test_bands_of_every_file_are_the_picture(make_photo, tmp_path):
         np.testing.assert_array_equal(read_reduced(rows, 3), np.asarray(photo)[::3, ::3])
 
 
-def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
+def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path, monkeypatch):
     tifffile = pytest.importorskip("tifffile")
     (tmp_path / "text.tif").write_text("no picture")
     tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 80, 70), np.uint8), photometric="rgb", planarconfig=2)
@@ -184,6 +208,10 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((80, 70, 3), np.float32), photometric="rgb")
     (tmp_path / "text.npy").write_text("no picture")
     np.save(tmp_path / "frames.npy", np.zeros((4, 80, 70, 3), np.uint8))
+    page = {"shape": (20_000, 20_000), "dtype": np.uint8, "rowsperstrip": 20_000, "compression": "adobe_deflate"}
+    tifffile.imwrite(tmp_path / "strip.tif", iter([b"no strip"]), **page)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    make_photo().save(tmp_path / "jpeg.tif", compression="jpeg")
     make_photo(200, 150).save(tmp_path / "broken.tif", compression="tiff_adobe_deflate")
     data = bytearray((tmp_path / "broken.tif").read_bytes())
     data[20 : len(data) // 2] = bytes(len(data) // 2 - 20)
@@ -198,6 +226,8 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path):
         ("float.tif", "type float32"),
         ("text.npy", "no NumPy file of plain numbers"),
         ("frames.npy", "no picture"),
+        ("strip.tif", "parts of 381 MiB, too large .*write it anew in tiles"),
+        ("jpeg.tif", r'imagecodecs.*; pip install "cgrseg_hf\[large\]" brings it'),
         ("broken.tif", "cannot be read"),
     ):
         with pytest.raises(UnreadablePictureError, match=rf"{name}.*{reason}"):
@@ -221,3 +251,6 @@ def test_limit_of_pixels_counts_for_windows_only_if_given(make_segmenter, make_p
     assert make_segmenter()(tmp_path / "photo.png", tile=64).size == (90, 120)
     with pytest.raises(UnreadablePictureError, match="max_pixels=5,000"):
         make_segmenter(max_pixels=5_000)(tmp_path / "photo.png", tile=64)
+    np.save(tmp_path / "photo.npy", np.zeros((90, 120, 3), np.uint8))
+    with pytest.raises(UnreadablePictureError, match="10,800 pixels, more than max_pixels=5,000"):
+        make_segmenter(max_pixels=5_000)(tmp_path / "photo.npy", tile=64)

@@ -46,6 +46,39 @@ def test_frames_come_back(video):
     assert len(list(opened)) == 10, "a second pass starts from the first frame"
 
 
+def test_more_frames_than_encoders_hold_back(tmp_path):
+    frames = [np.full((32, 64, 3), 4 * index, dtype=np.uint8) for index in range(60)]
+    with VideoWriter(tmp_path / "grey.mp4", Fraction(25)) as writer:
+        for frame in frames:
+            writer.write(frame)
+    read = list(Video(tmp_path / "grey.mp4"))
+    assert len(read) == len(frames)
+    assert max(np.abs(one.astype(int) - other).mean() for one, other in zip(read, frames)) < 8
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, 10), ({"live": "1"}, None)])
+def test_files_without_a_count_of_frames(tmp_path, options, expected):
+    """The length in time tells it, which a broadcast has not either."""
+    with av.open(str(tmp_path / "bar.mkv"), "w", options=options) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 48, "yuv420p"
+        for frame in moving_bar(height=48, width=96):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    video = Video(tmp_path / "bar.mkv")
+    assert (video.num_frames, video.frame_rate, len(list(video))) == (expected, 25, 10)
+
+
+def test_a_video_that_breaks_off_says_where(video):
+    data = video.read_bytes()
+    start, end = data.index(b"mdat") + 4, data.index(b"moov")
+    middle = (start + end) // 2
+    video.write_bytes(data[:middle] + b"\xff" * (end - 4 - middle) + data[end - 4 :])
+    read = []
+    with pytest.raises(UnreadablePictureError, match=r"cannot be read as a video after \d+ frames: it is damaged"):
+        read.extend(Video(video))
+
+
 def test_times_of_a_variable_frame_rate(tmp_path):
     """What phones write in bad light: frames that last differently long."""
     file, times = tmp_path / "variable.mp4", [0.0, 0.04, 0.2, 0.24, 1.0, 1.5]

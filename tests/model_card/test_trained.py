@@ -2,7 +2,9 @@
 """Cards of trained models, from what was measured."""
 
 import dataclasses
+import re
 
+import numpy as np
 import pytest
 
 from cgrseg_hf.model_card import FACTS_HINT, CardFacts, make_model_card, read_facts, write_card
@@ -103,6 +105,14 @@ def test_speed_comes_with_its_machine():
     assert "## Speed" not in make_model_card(FACTS, REPORT, LOG, 1, SIZE).text
 
 
+def test_long_curves_are_thinned_out():
+    log = [{"step": 100 * step, "mean_iou": step / 100, "overall_accuracy": 0.5} for step in range(1, 51)]
+    curve = make_model_card(FACTS, REPORT, log, 1, SIZE).text.partition("The curve")[2]
+    steps = [int(cell.replace(",", "")) for cell in re.findall(r"^\| ([\d,]+) \|", curve, re.MULTILINE)]
+    assert len(steps) == 12 and steps[-1] == 5000
+    assert {400, 500} >= set(np.diff(steps).tolist())
+
+
 def test_without_a_curve():
     card = make_model_card(FACTS, REPORT, [], 1, SIZE)
     assert "The curve" not in card.text and "\n\nVersions: torch 2.\n" in card.text
@@ -117,6 +127,11 @@ def test_example_loads_the_shipped_model_or_a_folder():
 def test_another_licence_needs_name_and_link():
     with pytest.raises(ValueError, match="license_link"):
         dataclasses.replace(FACTS, license="other", license_name="mine")
+
+
+def test_facts_that_are_not_there_come_with_an_example(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)no file .*nowhere\.yaml\. .*name: CGRSeg-T for my streets"):
+        read_facts(tmp_path / "nowhere.yaml")
 
 
 @pytest.mark.parametrize(

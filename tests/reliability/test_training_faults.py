@@ -133,6 +133,13 @@ def test_a_full_disk_and_damaged_checkpoints_are_named(faulty_training):
         train(config, resume=True)
 
 
+def test_a_full_disk_names_the_checkpoint_whose_state_it_does_not_take(tmp_path):
+    state = {"step": 1, "moments": torch.ones(100_000)}
+    with small_files(100_000), pytest.raises(OSError, match=r"step-00000001 .*too large"):
+        checkpoints.save_checkpoint(tmp_path, 1, lambda folder: None, state)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_leaves_a_text_file_as_it_was(tmp_path):
     file = tmp_path / "training_config.json"
     checkpoints.write_file(file, "before")

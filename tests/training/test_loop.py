@@ -5,6 +5,8 @@ import csv
 import json
 import re
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,13 @@ from safetensors.torch import load_file
 from training_runs import TWO_PROCESSES
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
 
+from cgrseg_hf import CGRSegForSemanticSegmentation
+from cgrseg_hf.conversion import to_official
 from cgrseg_hf.data import get_description
+from cgrseg_hf.processes import make_accelerator
 from cgrseg_hf.training import TrainingStoppedError, load_recipe, recipe_names, train
 from cgrseg_hf.training.ablation import run_ablation
+from cgrseg_hf.training.run import TrainingRun
 
 FRAME = {"shortest_edge": 80, "longest_edge": 160}
 
@@ -124,6 +130,78 @@ def test_a_loss_that_is_not_finite_names_the_images_and_a_checkpoint_that_is_sou
     assert all(np.isfinite(losses(other.output)))
 
 
+def test_weights_that_are_not_finite_are_not_kept(tiny_training, monkeypatch):
+    take_step = TrainingRun.take_step
+
+    def overflow(run, *arguments):
+        """As gradients do behind a loss that is finite."""
+        readout = take_step(run, *arguments)
+        next(run.model.parameters()).data.fill_(torch.inf)
+        return readout
+
+    monkeypatch.setattr(TrainingRun, "take_step", overflow)
+    with pytest.raises(TrainingStoppedError, match=r"weights after step 1 are not finite.*no good checkpoint"):
+        train(tiny_training.replace(max_steps=1))
+    assert not list(Path(tiny_training.output).glob("checkpoints/*"))
+
+
+def test_errors_that_nobody_outside_can_mend_stay_as_they_are(tiny_training, monkeypatch):
+    error = RuntimeError("odd")
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(TrainingRun, "take_step", fail)
+    with pytest.raises(RuntimeError) as raised:
+        train(tiny_training)
+    assert raised.value is error
+
+
+def test_what_trackers_show(tiny_training, monkeypatch):
+    with pytest.raises(ValueError, match="tracker nothere is not installed: pip install nothere"):
+        train(tiny_training.replace(trackers="tensorboard, nothere"))
+    config = tiny_training.replace(trackers="tensorboard", max_steps=2)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tensorboard", None)
+        train(config.replace(output=config.output + "-without"))
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    output = train(config).output
+    (events,) = output.rglob("events.out.tfevents.*.0")
+    shown = accumulator.EventAccumulator(str(events)).Reload()
+    assert [event.value for event in shown.Scalars("loss")] == pytest.approx(losses(output))
+
+
+def test_processes_that_do_not_know_of_each_other(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started, but they form a group of 1: start them with"):
+        make_accelerator()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"validation_split": "test"}, r"no split 'test'.* To train without evaluating: --validation-split none"),
+        ({"model_settings": {"mlp_rate": 2}}, "configuration of .* has no mlp_rate"),
+    ],
+)
+def test_settings_that_do_not_fit_data_or_model(tiny_training, values, message):
+    with pytest.raises(ValueError, match=message):
+        train(tiny_training.replace(**values))
+
+
+def test_backbone_weights_are_loaded_and_said(tiny_training, tiny_config, tmp_path, capsys):
+    state_dict = to_official(CGRSegForSemanticSegmentation(tiny_config(num_labels=171)))
+    weights = {name.removeprefix("backbone."): one for name, one in state_dict.items() if name.startswith("backbone.")}
+    torch.save(weights, tmp_path / "backbone.pth")
+    result = train(
+        tiny_training.replace(backbone_weights=str(tmp_path / "backbone.pth"), max_steps=1, learning_rate=1e-9)
+    )
+    assert "Backbone: " in capsys.readouterr().out
+    name = "backbone.patch_embed.0.weight"
+    trained = AutoModelForSemanticSegmentation.from_pretrained(result.model)
+    torch.testing.assert_close(to_official(trained)[name], state_dict[name])
+
+
 def test_an_image_that_cannot_be_read_is_named(tiny_training, small_data, tmp_path):
     broken = shutil.copytree(small_data, tmp_path / "broken")
     photo = sorted((broken / "train" / "images").iterdir())[-1]
@@ -131,6 +209,18 @@ def test_an_image_that_cannot_be_read_is_named(tiny_training, small_data, tmp_pa
     with pytest.raises(ValueError, match=photo.name) as error:
         train(tiny_training.replace(data=str(broken), num_workers=1))
     assert "DataLoader" not in str(error.value)
+
+
+def test_data_without_splits_and_with_empty_label_maps_are_warned_of(tiny_training, small_data, tmp_path, capsys):
+    data = shutil.copytree(small_data / "train", tmp_path / "data")
+    shutil.copy(small_data / "id2label.json", data)
+    annotation = next((data / "annotations").iterdir())
+    with Image.open(annotation) as image:
+        Image.new("L", image.size, 255).save(annotation)
+    train(tiny_training.replace(data=str(data), validation_split="validation", max_steps=1))
+    printed = capsys.readouterr().out
+    assert re.search(rf"Warning: .*no labelled pixel.*{annotation.name}", printed)
+    assert "Warning: the source has no splits" in printed
 
 
 def test_class_names_from_a_file(tiny_training, small_data, tmp_path):
@@ -148,7 +238,7 @@ def test_a_batch_that_cannot_be_divided(tiny_training):
         train(tiny_training.replace(gradient_accumulation_steps=3))
 
 
-def test_rare_classes_weigh_more(tmp_path):
+def test_rare_classes_weigh_more(tmp_path, monkeypatch):
     from cgrseg_hf.data import load_data
     from cgrseg_hf.training.models import find_class_weights
 
@@ -165,6 +255,14 @@ def test_rare_classes_weigh_more(tmp_path):
     assert (80 * weights[0] + 10 * weights[1]) / 90 == pytest.approx(1)
     assert weights[2] == weights[1]
     assert find_class_weights(data, 0) is None
+    monkeypatch.setattr("cgrseg_hf.training.models._MAPS_TO_COUNT", 1)
+    Image.fromarray(labels).save(tmp_path / "train" / "annotations" / "b.png")
+    Image.new("RGB", (10, 10)).save(tmp_path / "train" / "images" / "b.png")
+    torch.testing.assert_close(find_class_weights(load_data(tmp_path, "train", id2label=data.id2label), 0.5), weights)
+    Image.fromarray(np.full_like(labels, 255)).save(tmp_path / "train" / "annotations" / "a.png")
+    (tmp_path / "train" / "images" / "b.png").unlink()
+    with pytest.raises(ValueError, match="No pixel is labelled in"):
+        find_class_weights(data, 0.5)
 
 
 def test_another_model_trains_and_is_evaluated(tiny_training, tmp_path):
@@ -266,3 +364,20 @@ def test_an_ablation_is_tabulated(tiny_training, capsys):
     assert not kept.config.use_dynamic_prototype_head
     with pytest.raises(ValueError, match="variants are baseline"):
         run_ablation(config, ["head-only"])
+    with pytest.raises(ValueError, match="--validation-split"):
+        run_ablation(config.replace(validation_split=None))
+
+
+def test_an_ablation_that_is_told_to_stop_tabulates_what_it_has(tiny_training, monkeypatch):
+    take_step = TrainingRun.take_step
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(TrainingRun, "take_step", interrupted)
+    config = tiny_training.replace(validation_split="validation")
+    (stopped,) = run_ablation(config, ["baseline", "all"])
+    assert (stopped.name, stopped.mean_iou, stopped.stopped_by) == ("baseline", None, signal.SIGTERM)
+    (row,) = csv.DictReader((Path(config.output) / "ablation.csv").open())
+    assert (row["variant"], row["mean_iou"]) == ("baseline", "")

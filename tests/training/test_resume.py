@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Runs that are killed and go on, in processes of their own."""
 
+import json
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from transformers import SegformerConfig
 
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.training import checkpoints, train
+from cgrseg_hf.training.run_log import StopSignals
 
 
 def kill_and_resume(config, start_command, moments: list[tuple[int, float]]) -> dict[str, torch.Tensor]:
@@ -64,8 +66,12 @@ def test_going_on_in_mixed_precision_and_with_a_stream(tiny_training):
     whole = train(config)
     newest = checkpoints.checkpoint_path(whole.output / "checkpoints", 8)
     shutil.rmtree(newest)  # as if it had been killed before the last checkpoint
+    with (whole.output / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')  # and while it wrote a line
     again = train(config, resume=True)
     assert again.step == 8
+    steps = [json.loads(line)["step"] for line in (again.output / "log.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 9))
     fresh = train(config.replace(output=config.output + "-fresh"))
     assert_same_weights(load_file(again.model / "model.safetensors"), load_file(fresh.model / "model.safetensors"))
 
@@ -144,6 +150,35 @@ def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
     assert "--resume goes on" in output
     (checkpoint,) = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
     assert checkpoints.load_state(checkpoint)["step"] >= 3
+
+
+def test_a_second_interrupt_from_the_keyboard_ends_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    signals = StopSignals()
+    try:
+        signal.raise_signal(signal.SIGINT)
+        assert signals.caught == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signals.restore()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_a_kill_while_saving_left_is_cleared_away(tmp_path):
+    def write(folder):
+        (folder / "weights").write_text("whole")
+
+    (tmp_path / "unfinished-step-00000001").mkdir()
+    checkpoint = checkpoints.save_checkpoint(tmp_path, 2, write, {"step": 2})
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    state = torch.get_rng_state()
+    checkpoints.restore_random_state(checkpoint, 1)  # of a process that was not there when it was saved
+    assert torch.equal(torch.get_rng_state(), state)
+    checkpoints.write_folder(tmp_path / "best", write)
+    (tmp_path / "best").rename(tmp_path / f"{checkpoints._REPLACED}best")  # between two renames
+    checkpoints.recover_folder(tmp_path / "best")
+    assert (tmp_path / "best" / "weights").read_text() == "whole"
 
 
 @pytest.mark.long
