@@ -73,10 +73,12 @@ def test_the_callers_backbone_config_is_left_alone():
         ({"backbone_config": {"mlp_expansion_ratios": [4, 4, None, 4]}}, ["mlp_expansion_ratios=None", "stage 3"]),
         ({"backbone_config": {"depths": [1, 2, -3, 4]}}, ["depths=[1, 2, -3, 4]", "1 or more"]),
         ({"backbone_config": {"hidden_sizes": [33, 48, 96, 176]}}, ["hidden_sizes[0]=33", "even"]),
+        ({"backbone_config": {"hidden_sizes": [32, 0, 96, 176]}}, ["hidden_sizes=[32, 0, 96, 176]", "1 or more"]),
         ({"backbone_config": {"hidden_sizes": [32, 48, 96]}}, ["hidden_sizes=[32, 48, 96]", "four"]),
         ({"backbone_config": {"image_size": 500}}, ["image_size=500", "multiple of 32"]),
         ({"backbone_config": {"num_attention_blocks": 9}}, ["num_attention_blocks=9", "0 to"]),
         ({"backbone_config": {"mlp_expansion_ratios": [4, 4, [4, 3], 4]}}, ["mlp_expansion_ratios", "stage 3"]),
+        ({"backbone_config": {"mlp_expansion_ratios": [4, 4]}}, ["mlp_expansion_ratios=[[4, 4], [4, 4]]", "four"]),
         ({"backbone_config": {"drop_path_rate": -0.1}}, ["drop_path_rate=-0.1"]),
     ],
 )

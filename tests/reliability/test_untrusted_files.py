@@ -259,6 +259,10 @@ def edit_json(records: dict[str, bytes], name: str, change: Callable[[dict], Non
     records[name] = json.dumps(content).encode()
 
 
+def edit_graph(records: dict[str, bytes], change: Callable[[dict], None]) -> None:
+    edit_json(records, "models/model.json", lambda all: change(all["graph_module"]["graph"]))
+
+
 def edit_text(records: dict[str, bytes], old: str, new: str) -> None:
     text = records["models/model.json"].decode()
     assert old in text
@@ -316,6 +320,16 @@ PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
     "an operator that is none": lambda records, _: edit_text(records, "torch.ops.aten.mul.Tensor", "torch.os.system"),
     "an operator that makes files": lambda records, _: edit_text(
         records, "torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"
+    ),
+    "code in a key": lambda records, _: edit_graph(records, lambda graph: graph["sym_int_values"].update({CODE: {}})),
+    "code in an output": lambda records, _: edit_graph(
+        records, lambda graph: graph["outputs"].append({"as_tensor": {"name": CODE}})
+    ),
+    "types of its own": lambda records, _: edit_json(
+        records, "models/model.json", lambda all: all["graph_module"].update(treespec_namedtuple_fields={"os.a": []})
+    ),
+    "a condition that is no Python": lambda records, _: edit_json(
+        records, "models/model.json", lambda all: all.update(guards_code=["1 <"])
     ),
     "code in a name": lambda records, _: edit_text(records, '"pixel_values"', '"pixel_values=print(1)"'),
     "a type to import": lambda records, _: edit_text(records, "builtins.tuple", "collections.defaultdict"),
