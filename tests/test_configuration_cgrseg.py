@@ -3,7 +3,7 @@
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
-from transformers import ConvNextV2Config, ResNetConfig, TimmBackboneConfig
+from transformers import BertConfig, ConvNextV2Config, ResNetConfig, TimmBackboneConfig
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, EfficientFormerV2Config
 
@@ -50,6 +50,11 @@ def test_round_trip_through_a_folder(tmp_path):
 )
 def test_three_feature_maps_of_any_backbone(backbone_config, out_indices):
     assert CGRSegConfig(backbone_config=backbone_config).backbone_config.out_indices == out_indices
+
+
+def test_configurations_that_are_of_no_backbone():
+    with pytest.raises(ValueError, match="backbone_config is a BertConfig, which has no out_indices"):
+        CGRSegConfig(backbone_config=BertConfig())
 
 
 def test_the_callers_backbone_config_is_left_alone():
