@@ -108,17 +108,17 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except Exception as error:
-        if isinstance(error, typer.Abort) and error.__cause__ is not None:
-            error = error.__cause__  # Typer takes an EOFError for the end of what somebody types
-        if "--debug" not in sys.argv and reason_of(error) != str(error):
-            echo(f"Error: a setting of the model does not fit: {reason_of(error)}", err=True, color="red")
-        elif "--debug" in sys.argv or not isinstance(error, _EXPECTED):
-            echo("".join(traceback.format_exception(error)), err=True, nl=False)
-        elif isinstance(error, pickle.UnpicklingError):
+        # Typer takes an EOFError for the end of what somebody types.
+        fault = (isinstance(error, typer.Abort) and error.__cause__) or error
+        if "--debug" not in sys.argv and reason_of(fault) != str(fault):
+            echo(f"Error: a setting of the model does not fit: {reason_of(fault)}", err=True, color="red")
+        elif "--debug" in sys.argv or not isinstance(fault, _EXPECTED):
+            echo("".join(traceback.format_exception(fault)), err=True, nl=False)
+        elif isinstance(fault, pickle.UnpicklingError):
             echo(f"Error: {_PICKLE}", err=True, color="red")
-        elif isinstance(error, EOFError):
-            details = f" ({error})" if str(error) else ""
+        elif isinstance(fault, EOFError):
+            details = f" ({fault})" if str(fault) else ""
             echo(f"Error: a file that is read is empty or cut off{details}: take a new copy.", err=True, color="red")
         else:
-            echo(f"Error: {error}", err=True, color="red")
+            echo(f"Error: {fault}", err=True, color="red")
         sys.exit(1)

@@ -186,21 +186,8 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
 
     environment = client_environment(hub.endpoint, tmp_path)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    names = [
-        f"user/{name}"
-        for name in (
-            "good",
-            "large",
-            "pickle",
-            "broken",
-            "huge",
-            "verbose",
-            "foreign",
-            "local",
-            "missing",
-            "branchless",
-        )
-    ]
+    names = "good large pickle broken huge verbose foreign local missing branchless"
+    names = [f"user/{name}" for name in names.split()]
     command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
     done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -304,7 +304,7 @@ def test_answers_that_are_not_the_hubs(folder: Path, hub, account: pytest.Monkey
     with pytest.raises(OSError, match="501"):
         send_folder(folder, "user/model", None, None, "Message")
     with ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as proxy:
-        threading.Thread(target=proxy.serve_forever).start()
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
         account.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{proxy.server_port}")
         with pytest.raises(ValueError, match=r"refuses the card.*\n<html>No"):
             send_folder(folder, "user/model", None, None, "Message")
