@@ -3,7 +3,7 @@
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
-from transformers import ConvNextV2Config, ResNetConfig, TimmBackboneConfig
+from transformers import BertConfig, ConvNextV2Config, ResNetConfig, TimmBackboneConfig
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, EfficientFormerV2Config
 
@@ -52,6 +52,11 @@ def test_three_feature_maps_of_any_backbone(backbone_config, out_indices):
     assert CGRSegConfig(backbone_config=backbone_config).backbone_config.out_indices == out_indices
 
 
+def test_configurations_that_are_of_no_backbone():
+    with pytest.raises(ValueError, match="backbone_config is a BertConfig, which has no out_indices"):
+        CGRSegConfig(backbone_config=BertConfig())
+
+
 def test_the_callers_backbone_config_is_left_alone():
     backbone_config = ConvNextV2Config()
     CGRSegConfig(backbone_config=backbone_config)
@@ -73,10 +78,12 @@ def test_the_callers_backbone_config_is_left_alone():
         ({"backbone_config": {"mlp_expansion_ratios": [4, 4, None, 4]}}, ["mlp_expansion_ratios=None", "stage 3"]),
         ({"backbone_config": {"depths": [1, 2, -3, 4]}}, ["depths=[1, 2, -3, 4]", "1 or more"]),
         ({"backbone_config": {"hidden_sizes": [33, 48, 96, 176]}}, ["hidden_sizes[0]=33", "even"]),
+        ({"backbone_config": {"hidden_sizes": [32, 0, 96, 176]}}, ["hidden_sizes=[32, 0, 96, 176]", "1 or more"]),
         ({"backbone_config": {"hidden_sizes": [32, 48, 96]}}, ["hidden_sizes=[32, 48, 96]", "four"]),
         ({"backbone_config": {"image_size": 500}}, ["image_size=500", "multiple of 32"]),
         ({"backbone_config": {"num_attention_blocks": 9}}, ["num_attention_blocks=9", "0 to"]),
         ({"backbone_config": {"mlp_expansion_ratios": [4, 4, [4, 3], 4]}}, ["mlp_expansion_ratios", "stage 3"]),
+        ({"backbone_config": {"mlp_expansion_ratios": [4, 4]}}, ["mlp_expansion_ratios=[[4, 4], [4, 4]]", "four"]),
         ({"backbone_config": {"drop_path_rate": -0.1}}, ["drop_path_rate=-0.1"]),
     ],
 )

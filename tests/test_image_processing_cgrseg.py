@@ -1,6 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Pictures of every kind to pixels, and logits to label maps, with both image processors."""
 
+import base64
+import io
 import logging
 import os
 import struct
@@ -73,6 +75,10 @@ def test_other_sizes(processor, picture):
         (12, (12, 20)),
     ]:
         assert tuple(processor(picture, size=size).image_sizes[0]) == expected
+    with pytest.raises(ValueError, match=r"'max_pixels': 100\} is not understood: give 'height' and 'width'"):
+        processor(picture, size={"min_pixels": 10, "max_pixels": 100})
+    with pytest.raises(ValueError, match=r"resample=<.*LANCZOS: 1> is not supported: use \[0, 2, 3\]"):
+        processor(picture, resample=Image.Resampling.LANCZOS)
 
 
 def test_padding_is_zero_after_normalising(processor, picture):
@@ -129,7 +135,9 @@ def test_sixteen_bit_file(processor, tmp_path):
 
 def test_arrays_and_tensors_of_both_layouts(processor, picture):
     array = np.asarray(picture)
-    for image in (array, array.transpose(2, 0, 1), torch.from_numpy(array.copy()), array.astype(np.uint16) * 257):
+    deep = array.astype(np.uint16) * 257
+    tensors = (torch.from_numpy(array.copy()), torch.from_numpy(deep))
+    for image in (array, array.transpose(2, 0, 1), deep, *tensors):
         np.testing.assert_array_equal(pixels(processor, image), array)
     np.testing.assert_array_equal(pixels(processor, array[::-1, ::-1]), array[::-1, ::-1])  # negative strides
     np.testing.assert_array_equal(pixels(processor, array[..., 0])[..., 1], array[..., 0])
@@ -173,6 +181,8 @@ def test_something_else_than_an_image_is_refused(processor):
         processor({"image": 1})
     with pytest.raises(FileNotFoundError, match="nowhere"):
         processor("nowhere.jpg")
+    with pytest.raises(IsADirectoryError):
+        processor(str(PHOTOS[0].parent))
 
 
 def test_files_that_are_no_pictures_are_named(processor, picture, tmp_path):
@@ -187,6 +197,20 @@ def test_files_that_are_no_pictures_are_named(processor, picture, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(OSError, match="a pipe"):  # from which nothing would ever come
         processor(tmp_path / "pipe.png")
+
+
+def test_pictures_that_would_fill_the_memory_are_refused(processor, picture, tmp_path, monkeypatch):
+    picture.save(tmp_path / "large.png")
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match=r"large\.png cannot be read .*Raise PIL\.Image\.MAX_IMAGE_PIXELS"):
+        processor(tmp_path / "large.png")
+
+
+def test_addresses_of_pictures(processor, picture):
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    np.testing.assert_array_equal(pixels(processor, address), picture)
 
 
 def test_postscript_is_never_run(processor, postscript):

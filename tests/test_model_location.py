@@ -48,12 +48,23 @@ def test_what_was_meant(run, monkeypatch, name, message):
         locate_model(name, ("xs", "t"))
 
 
+def test_in_a_folder_that_somebody_has_deleted(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ValueError, match=r"^There is no folder './mine'\.$"):
+        locate_model("./mine")
+
+
 def test_the_hub_is_asked(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
     hub.store.create("user/model")
     assert locate_model("user/model") == "user/model"
     with pytest.raises(ValueError, match="neither a folder user/none nor"):
         locate_model("user/none")
+    # What else it refuses is said by whoever fetches the model.
+    (hub.store.root / "user" / "branchless").mkdir()
+    assert locate_model("user/branchless") == "user/branchless"
 
 
 def test_without_a_connection(tmp_path, monkeypatch):

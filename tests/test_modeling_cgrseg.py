@@ -83,7 +83,11 @@ def test_eager_attention_equals_fused(model, tmp_path):
     assert model.cgrseg.backbone.config._attn_implementation == "sdpa"
     pixel_values = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        torch.testing.assert_close(model(pixel_values).logits, eager(pixel_values).logits, rtol=0, atol=1e-5)
+        expected = eager(pixel_values).logits
+        torch.testing.assert_close(model(pixel_values).logits, expected, rtol=0, atol=1e-5)
+        eager.set_attn_implementation("sdpa")
+        assert eager.cgrseg.backbone.config._attn_implementation == "sdpa"
+        torch.testing.assert_close(eager(pixel_values).logits, expected, rtol=0, atol=1e-5)
 
 
 def test_strip_convolution_equals_the_whole_pictures():
@@ -144,6 +148,12 @@ def test_labels_that_do_not_exist_are_named(model, label: int):
     labels[0, 3, 4] = label
     with pytest.raises(ValueError, match=rf"\[{label}\].*num_labels=5"):
         model(torch.randn(1, 3, 32, 32), labels=labels)
+
+
+def test_one_class_has_no_loss(tiny_config):
+    model = CGRSegForSemanticSegmentation(tiny_config(num_labels=1)).eval()
+    with pytest.raises(ValueError, match="use num_labels=2 with class 0 as the background"):
+        model(torch.randn(1, 3, 32, 32), labels=torch.zeros(1, 32, 32, dtype=torch.long))
 
 
 def test_fractional_labels_are_refused(model):

@@ -138,6 +138,22 @@ def test_results_are_not_overwritten_by_the_next(model):
     assert torch.equal(form(pixel_values).logits, kept)
 
 
+def test_resized_attention_biases_take_little_memory(model, monkeypatch):
+    form = model.optimize_for_inference()
+    sizes = [(64, 96), (96, 96), (128, 96)]
+    for size in sizes:
+        form(torch.randn(1, 3, *size))
+    biases = [module for module in form.modules() if getattr(module, "kept", None)]
+    assert biases and all(len(module.kept) == 3 for module in biases)
+    largest = max(bias.nbytes for module in biases for bias in module.kept.values())
+    monkeypatch.setattr("cgrseg_hf.optimized_cgrseg._KEPT_BIASES", largest)
+    form = model.optimize_for_inference()
+    for size in sizes * 2:
+        assert_same(model, form, torch.randn(1, 3, *size))
+        for module in form.modules():
+            assert sum(bias.nbytes for bias in getattr(module, "kept", {}).values()) <= largest
+
+
 def test_training_and_saving_are_refused(model, tmp_path):
     form = model.optimize_for_inference()
     assert form.eval() is form

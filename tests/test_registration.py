@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from cgrseg_hf._registration import _STEPS, _RegistrationFinder
+
 CHECK = """
 from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForSemanticSegmentation
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING
@@ -50,6 +52,25 @@ def test_importing_the_package_imports_nothing_heavy():
 )
 def test_auto_classes_know_the_model(first: str):
     assert run(f"{first}\n{CHECK}") == KNOWN
+
+
+def test_a_step_that_was_interrupted_is_taken_again(monkeypatch):
+    name = "transformers.models.auto.configuration_auto"
+    taken = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    finder = _RegistrationFinder()
+    finder.due = {name}
+    monkeypatch.setitem(_STEPS, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finder.register()
+    monkeypatch.setitem(_STEPS, name, lambda: taken.append(name))
+    finder.register()
+    finder.register()
+    assert taken == [name]
+    assert finder.find_spec(name, []) is None  # of a transformers that has no such module
 
 
 def test_public_names_are_there():

@@ -2,6 +2,7 @@
 """`cgrseg benchmark`."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ def run(*arguments: str):
     return CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
 
 
-def test_one_call_counts_times_and_writes(tiny_config, tmp_path):
+def test_one_call_counts_times_and_writes(tiny_config, tmp_path, monkeypatch):
     model = tmp_path / "tiny"
     CGRSegForSemanticSegmentation(tiny_config()).save_pretrained(model)
     CGRSegImageProcessor().save_pretrained(model)
@@ -31,6 +32,11 @@ def test_one_call_counts_times_and_writes(tiny_config, tmp_path):
     counted = run(model, "--against", "xs", "--rounds", 0, "--json", "--output", output)
     assert [one["model"] for one in json.loads(counted.stdout)["counts"]] == ["tiny", "CGRSeg-XS"]
     assert not (output / "latency.png").exists()  # the picture of the report before
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as if it were not installed
+    shown = run(model, "--sizes", "32", "--rounds", 1, "--forms", "inference", "--device", "cpu", "--output", output)
+    assert 'For a picture, install matplotlib: pip install "cgrseg_hf[benchmark]"' in shown.stderr
+    assert [file.name for file in output.iterdir()] == ["benchmark.json"]
 
 
 @pytest.mark.parametrize(

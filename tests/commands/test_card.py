@@ -96,6 +96,8 @@ def test_says_what_is_missing(folder: Path, tmp_path: Path):
     (tmp_path / "report.json").write_text("{}")
     ended = run(folder, "--report", tmp_path)
     assert ended.returncode == 1 and "a YAML file that you write" in ended.stderr
+    error = CliRunner().invoke(app, ["card", str(tmp_path), "--report", str(tmp_path)]).exception
+    assert isinstance(error, ValueError) and str(error).startswith(f"{tmp_path} has no config.json: give the folder")
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ("[]", "holds a list")])

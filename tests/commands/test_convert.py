@@ -6,7 +6,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSemanticSegmentation,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+)
 from typer.testing import CliRunner
 
 from cgrseg_hf import CGRSegForSemanticSegmentation
@@ -123,6 +128,14 @@ def test_a_checkpoint_that_is_cut_off(tmp_path, monkeypatch):
     monkeypatch.setattr("cgrseg_hf.conversion.files.load_file", lambda path: bytearray(2**62))
     with pytest.raises(MemoryError):
         read_checkpoint(renamed.rename(file))
+
+
+def test_models_of_other_architectures_have_no_checkpoint(tmp_path):
+    config = SegformerConfig(hidden_sizes=[8] * 4, depths=[1] * 4, decoder_hidden_size=8)
+    SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "model")
+    refused = convert(tmp_path / "model", "-o", tmp_path / "model.pth")
+    assert "model is a SegformerForSemanticSegmentation: the authors' code knows CGRSeg" in str(refused.exception)
+    assert not (tmp_path / "model.pth").exists()
 
 
 def test_what_is_there_stays(checkpoint, tmp_path):

@@ -49,6 +49,16 @@ def test_kept_exports_are_deleted(monkeypatch, tmp_path):
     assert not kept.parent.exists() and (tmp_path / "hub").exists()
 
 
+def test_an_engine_that_fails(monkeypatch):
+    engines = {"torch": (), "abacus": ()}  # the second is installed, and computes nothing
+    monkeypatch.setattr("cgrseg_hf.inference.engines.ENGINE_PACKAGES", engines)
+    shown = CliRunner().invoke(app, ["info", "--check"])
+    lines = [line.split(maxsplit=1) for line in shown.stdout.splitlines()]
+    states = {line[0]: line[1] for line in lines if line and line[0] in engines}
+    assert states["torch"] == "works" and states["abacus"].startswith("fails: ValueError: ")
+    assert shown.exit_code == 1
+
+
 @pytest.mark.long
 def test_engines_are_tried():
     shown = CliRunner().invoke(app, ["info", "--check", "--json"])

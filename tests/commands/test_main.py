@@ -3,13 +3,17 @@
 
 import dataclasses
 import os
+import pickle
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cgrseg_hf import __version__
+from cgrseg_hf.commands.main import main
 from cgrseg_hf.training import TrainingConfig, recipe_names
 
 
@@ -43,6 +47,7 @@ def test_help_and_mistakes_load_nothing_heavy(photos):
         "evaluate --data . --label-ids raw": "name it by dataset (--dataset)",
         "evaluate --data . --stride 5": "windows come with --slide",
         "evaluate --data nowhere/at/all": "nowhere/at/all does not exist",
+        "evaluate --data . --class-names none.txt": "no file of class names none.txt",
         "benchmark xz": "no folder 'xz'",
         "benchmark --engines onnx": "no engine 'onnx'",
         "export ./none": "no folder './none'",
@@ -100,6 +105,35 @@ def test_what_a_user_got_wrong_is_said_in_a_line(arguments, code, message):
     assert ended.returncode == code, ended.stderr
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def fail_with(error: Exception) -> Callable[[str], None]:
+    def fail(step: str) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("arguments", "happens", "code", "expected"),
+    [
+        ([], fail_with(RuntimeError("who knows")), 1, ["Traceback", "raise error", "RuntimeError: who knows"]),
+        (["--debug"], fail_with(ValueError("a mistake")), 1, ["Traceback", "raise error", "ValueError: a mistake"]),
+        ([], fail_with(pickle.UnpicklingError("os.system")), 1, ["Error: the model's weights hold more than tensors"]),
+        ([], lambda step: pickle.loads(b""), 1, ["Error: a file that is read is empty or cut off (Ran out of input)"]),
+        (["--debug"], lambda step: pickle.loads(b""), 1, ["Traceback", "pickle.loads", "EOFError: Ran out of input"]),
+        ([], lambda step: signal.raise_signal(signal.SIGINT), 130, []),
+    ],
+)
+def test_how_a_command_ends(arguments, happens, code, expected, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cgrseg", "info", *arguments])
+    monkeypatch.setattr("cgrseg_hf.commands.info.announce", happens)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(expected[0]) if expected else not said
+    assert all(part in said for part in expected) and "Abort" not in said
 
 
 def test_the_demo_says_what_is_wrong_with_a_photo(tmp_path):

@@ -103,6 +103,7 @@ def test_bad_files_are_listed_and_the_others_segmented(predict):
     assert "missing.jpg cannot be read" in done.output
     assert "1 of 3 photos are segmented" in done.stdout.strip().splitlines()[-1]
     assert len(files_in("out")) == 3
+    assert predict("in/good.jpg", "missing.jpg", "-o", "out").exit_code == 1
     none = predict("in/bad.jpg", "-o", "none")
     assert none.stdout.strip().splitlines()[-1] == "0 of 1 photos are segmented"
 

@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import pipeline
 
+from cgrseg_hf.commands.push import _size
 from cgrseg_hf.hub.cards import extend_card
 
 CARD = """---
@@ -198,6 +199,11 @@ def test_handler_without_package(used: dict, expected_masks: dict[str, np.ndarra
 )
 def test_handler_says_what_is_wrong(used: dict, request_name: str, message: str):
     assert message in used["answers"][request_name]
+
+
+@pytest.mark.parametrize(("size", "words"), [(999, "999 B"), (36_100_000, "36.1 MB"), (2_500_000_000, "2.5 GB")])
+def test_sizes_of_files(size: int, words: str):
+    assert _size(size) == words
 
 
 @pytest.mark.long

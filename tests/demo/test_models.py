@@ -28,6 +28,9 @@ def test_the_shipped_models_card():
     shown = html.model_description(model)
     assert "Trained on CamVid. It knows 11 classes (sky, building," in shown
     assert "photos taken from a car" in shown
+    model.segmenter.id2label = {number: f"thing {number}" for number in range(150)}
+    assert "It knows 150 classes (thing 0, " in html.model_description(model)
+    assert "thing 11 and 138 more)" in html.model_description(model)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,7 @@ ASK_THE_HUB = """
 import json, sys
 from cgrseg_hf.demo import models
 from cgrseg_hf.demo.errors import DemoError
-from cgrseg_hf.demo.models import ModelShelf
+from cgrseg_hf.demo.models import ModelShelf, load_model
 shelf = ModelShelf([sys.argv[1]], "torch", allow_any=True)
 answers = {}
 for repo_id in sys.argv[2:]:
@@ -152,6 +155,7 @@ for repo_id in sys.argv[2:]:
         answers[repo_id] = [model.name, len(model.segmenter.id2label)]
     except DemoError as error:
         answers[repo_id] = str(error)
+answers["at the start"] = load_model(sys.argv[2], "torch").name
 print(json.dumps(answers))
 """
 
@@ -176,20 +180,21 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
     )
     put("verbose", decided_folder, config__json=config + " " * 2**20)
     put("foreign", decided_folder, config__json=json.dumps({"model_type": "unheard-of"}))
+    (hub.store.root / "user" / "branchless").mkdir()
     here = tmp_path / "here"
     shutil.copytree(decided_folder, here / "user" / "local")  # a folder of this computer, not a model of the Hub
 
     environment = client_environment(hub.endpoint, tmp_path)
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    names = [
-        f"user/{name}"
-        for name in ("good", "large", "pickle", "broken", "huge", "verbose", "foreign", "local", "missing")
-    ]
+    names = "good large pickle broken huge verbose foreign local missing branchless"
+    names = [f"user/{name}" for name in names.split()]
     command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]
     done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers["user/good"] == ["user/good", 5]
+    assert answers["at the start"] == "user/good"
+    assert answers["user/branchless"].endswith("the Hugging Face Hub did not answer as expected.")
     assert "0.0 GB allowed here" in answers["user/large"]
     assert "no model.safetensors" in answers["user/pickle"]
     assert "its config.json is far too large" in answers["user/verbose"]

@@ -4,6 +4,8 @@
 import base64
 import json
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub
@@ -17,7 +19,7 @@ from cgrseg_hf.hub import check_loading, handler, push_folder
 from cgrseg_hf.hub.cards import extend_card
 from cgrseg_hf.hub.pushing import send_folder
 from cgrseg_hf.hub.repos import Repo, find_leftovers, look_up
-from cgrseg_hf.hub.staging import read_id2label, stage_export, stage_folder
+from cgrseg_hf.hub.staging import read_id2label, stage_export, stage_folder, stage_report
 
 CARD = """---
 license: mit
@@ -93,6 +95,8 @@ def test_what_goes_along_has_to_fit(folder: Path, exported, photos: Path, tmp_pa
         push_folder(folder, "user/model", exports=[exported("torch").folder] * 2, dry_run=True)
     with pytest.raises(ValueError, match="cgrseg evaluate"):
         push_folder(folder, "user/model", report=tmp_path / "nothing", dry_run=True)
+    with pytest.raises(ValueError, match="of a model with other classes"):
+        stage_export(exported("torch").folder, tmp_path, {0: "sky"})
     (tmp_path / "report.json").write_text('{"data": {}, "classes": [{"name": "sky"}]}')
     with pytest.raises(ValueError, match=r"1 \(sky\): this one has 5"):
         push_folder(folder, "user/model", report=tmp_path, dry_run=True)
@@ -139,6 +143,25 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
     staged = stage("trusted", trust_remote_code=True)
     for name in ("modeling_cgrseg.py", "handler.py", "requirements.txt", "config.json"):
         assert (staged / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_of_an_evaluation_goes_what_lies_in_its_folder(folder: Path, tmp_path: Path):
+    (tmp_path / "secret").write_text("not for others")
+    # As the Hub's cache has it, whose files are links to those in blobs.
+    repo = tmp_path / "models--user--evaluation"
+    report = repo / "snapshots" / "0123"
+    for path in (report, repo / "blobs", tmp_path / "target"):
+        path.mkdir(parents=True)
+    classes = [{"name": name} for name in read_id2label(folder).values()]
+    (report / "report.json").write_text(json.dumps({"data": {}, "classes": classes}))
+    (repo / "blobs" / "abc").write_text("class,iou")
+    (report / "per_class.csv").symlink_to("../../blobs/abc")
+    stage_report(report, folder, tmp_path / "target", "user/model")
+    assert {path.name for path in (tmp_path / "target").iterdir()} == {"report.json", "per_class.csv"}
+    assert (tmp_path / "target" / "per_class.csv").read_text() == "class,iou"
+    (report / "confusion_matrix.png").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match=r"is a link to .*secret, outside of the folder"):
+        stage_report(report, folder, tmp_path / "target", "user/model")
 
 
 def test_of_an_export_goes_what_an_export_writes(exported, tmp_path: Path):
@@ -251,6 +274,7 @@ def test_leftovers_have_names_of_a_push_in_a_repo_that_was_pushed_to():
 
 
 def test_the_card_tells_whether_a_push_has_been_there(hub, account: pytest.MonkeyPatch):
+    assert look_up(HfApi(), "user/found") is None
     hub.store.create("user/found")
     card = extend_card(ModelCard(CARD), "user/found")
     for text, is_pushed in ((None, False), (CARD, False), (card, True)):
@@ -273,6 +297,32 @@ def test_card_that_the_hub_refuses(folder: Path, hub, account: pytest.MonkeyPatc
     with pytest.raises(ValueError, match=r'refuses the card.*\n- "license" must be one of'):
         send_folder(folder, "user/refused", None, None, "Message")
     assert not (hub.store.root / "user" / "refused").exists()
+
+
+def test_answers_that_are_not_the_hubs(folder: Path, hub, account: pytest.MonkeyPatch):
+    account.setattr(huggingface_hub.constants, "ENDPOINT", f"{hub.endpoint}/elsewhere")
+    with pytest.raises(OSError, match="501"):
+        send_folder(folder, "user/model", None, None, "Message")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        account.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{proxy.server_port}")
+        with pytest.raises(ValueError, match=r"refuses the card.*\n<html>No"):
+            send_folder(folder, "user/model", None, None, "Message")
+        proxy.shutdown()
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """What stands between here and the Hub, and forbids this."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400)
+        self.send_header("Content-Length", "15")
+        self.end_headers()
+        self.wfile.write(b"<html>No</html>")
+
+    def log_message(self, *_) -> None:
+        pass
 
 
 def test_hub_that_is_not_there(folder: Path, account: pytest.MonkeyPatch):

@@ -259,6 +259,10 @@ def edit_json(records: dict[str, bytes], name: str, change: Callable[[dict], Non
     records[name] = json.dumps(content).encode()
 
 
+def edit_graph(records: dict[str, bytes], change: Callable[[dict], None]) -> None:
+    edit_json(records, "models/model.json", lambda all: change(all["graph_module"]["graph"]))
+
+
 def edit_text(records: dict[str, bytes], old: str, new: str) -> None:
     text = records["models/model.json"].decode()
     assert old in text
@@ -317,6 +321,16 @@ PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
     "an operator that makes files": lambda records, _: edit_text(
         records, "torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"
     ),
+    "code in a key": lambda records, _: edit_graph(records, lambda graph: graph["sym_int_values"].update({CODE: {}})),
+    "code in an output": lambda records, _: edit_graph(
+        records, lambda graph: graph["outputs"].append({"as_tensor": {"name": CODE}})
+    ),
+    "types of its own": lambda records, _: edit_json(
+        records, "models/model.json", lambda all: all["graph_module"].update(treespec_namedtuple_fields={"os.a": []})
+    ),
+    "a condition that is no Python": lambda records, _: edit_json(
+        records, "models/model.json", lambda all: all.update(guards_code=["1 <"])
+    ),
     "code in a name": lambda records, _: edit_text(records, '"pixel_values"', '"pixel_values=print(1)"'),
     "a type to import": lambda records, _: edit_text(records, "builtins.tuple", "collections.defaultdict"),
     "a compiled library": lambda records, _: records.update({"data/aotinductor/model/model.so": b"\x7fELF"}),
@@ -335,7 +349,7 @@ def test_a_program_of_torch_export_runs(program):
 def test_a_program_that_does_more_than_compute_is_refused(attack, program, marker, tmp_path):
     folder = doctor(program, tmp_path / "bad", lambda records: PROGRAMS[attack](records, marker))
     with trying(attack, "exported folder, .pt2"):
-        with pytest.raises(ValueError, match="Export the model again") as refused:
+        with pytest.raises(ValueError, match=r"is not loaded: .*\. Export the model again") as refused:
             load_runtime(folder)(np.ones((1, 3, 9, 8), dtype=np.float32))
         assert str(folder / "model.pt2") in str(refused.value) and not marker.exists()
 
