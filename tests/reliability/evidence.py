@@ -24,6 +24,7 @@ SECTIONS = (
     "concurrency",
     "untrusted-files",
     "compatibility",
+    "coverage",
     "mutations",
 )
 
