@@ -368,11 +368,11 @@ class SafeLoadingMixin:
         Load a model as transformers does.
 
         Raises:
-            ValueError: If the weights are a pickle that holds more than tensors.
+            ValueError: If the weights are a pickle that is cut off or holds more than tensors.
         """
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except UnpicklingError:
+        except (UnpicklingError, EOFError):
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} (pytorch_model.bin, or its parts) are damaged or hold "
                 "more than tensors, and are not loaded, since unpickling them could run code. Take a copy with "

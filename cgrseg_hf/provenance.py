@@ -3,6 +3,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -41,8 +42,12 @@ def digest_file(file: Path) -> str:
 
 
 def digest_weights(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of weights in a model's folder; none of an export."""
-    return {file.name: digest_file(file) for file in sorted(folder.glob("model*.safetensors"))}
+    """The SHA-256 of each file of weights that `from_pretrained` reads in a model's folder; none of an export."""
+    names, index = ["model.safetensors"], folder / "model.safetensors.index.json"
+    if not (folder / names[0]).is_file() and index.is_file():
+        parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        names = sorted({Path(part).name for part in parts})
+    return {name: digest_file(folder / name) for name in names if (folder / name).is_file()}
 
 
 def find_processor() -> str:

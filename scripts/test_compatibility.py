@@ -1,8 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Run the tests on the built wheel, in an environment of its own of the Python that runs this.
 
-python scripts/test_compatibility.py [pytest's own arguments]           with the newest releases
-python scripts/test_compatibility.py --oldest [pytest's own arguments]  with the oldest ones that pyproject.toml allows,
+python scripts/test_compatibility.py [pytest's own options]           with the newest releases
+python scripts/test_compatibility.py --oldest [pytest's own options]  with the oldest ones that pyproject.toml allows,
                                                                         and without torchvision
 """
 
@@ -25,7 +25,7 @@ _PIP = (_PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet")
 _EVIDENCE = _ROOT / "tests" / "reliability" / "evidence" / "compatibility.json"
 # PyTorch's own packages: what it needs depends on its build, so that pip chooses them.
 _OF_TORCH = re.compile(r"torch==|triton|nvidia|cuda")
-# From a folder of its own, where the checkout is not in the way. Training needs torchvision, an extra.
+# Training needs torchvision, an extra.
 _IMPORT_ALL = """
 import importlib, pkgutil
 import cgrseg_hf
@@ -57,9 +57,11 @@ def main() -> None:
     imported = run(_PYTHON, "-c", _IMPORT_ALL, cwd=_FOLDER, capture_output=True, text=True).stdout.strip()
     print(f"{imported} modules were imported from the wheel.")
     results = _FOLDER / "results.xml"
+    # The program, from that folder: with python -m pytest, or from the checkout, the checkout's package is imported.
+    pytest = (_PYTHON.with_name("pytest"), "-c", _ROOT / "pyproject.toml", "--rootdir", _ROOT, _ROOT / "tests")
     processes = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
-    ended = subprocess.run([_PYTHON, "-m", "pytest", *processes, f"--junitxml={results}", *of_pytest], cwd=_ROOT)
-    if not of_pytest:
+    ended = subprocess.run([*pytest, *processes, f"--junitxml={results}", *of_pytest], cwd=_FOLDER)
+    if not of_pytest and ended.returncode in (0, 1):  # others mean that it broke off
         keep_evidence(arguments.oldest, imported, results, time.monotonic() - started)
     sys.exit(ended.returncode)
 
@@ -74,9 +76,19 @@ def make_environment(oldest: bool) -> None:
         run(*_PIP, "install", f"{wheel}[test]")
         return
     run(*_PIP, "install", "uv")
-    uv = (_PYTHON.with_name("uv"), "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--extra", "test")
+    uv = (_PYTHON.with_name("uv"), "pip", "compile", "--quiet", "--python", _PYTHON, "--resolution", "lowest-direct")
     without = ("--no-emit-package", "torchvision", "--no-emit-package", "timm")
-    listed = run(*uv, "pyproject.toml", *without, "--no-annotate", "--no-header", capture_output=True, text=True)
+    listed = run(
+        *uv,
+        "pyproject.toml",
+        "--extra",
+        "test",
+        *without,
+        "--no-annotate",
+        "--no-header",
+        capture_output=True,
+        text=True,
+    )
     lines = listed.stdout.splitlines()
     (torch,) = (line for line in lines if line.startswith("torch=="))
     run(*_PIP, "install", torch)

@@ -15,8 +15,8 @@ _INTRODUCTION = """# Reliability
 
 How the package was tried under damaged input, faults, load and hostile files, and what came of it. This page is
 written by `scripts/write_reliability.py` from what the runs have kept in `tests/reliability/evidence`;
-`bash scripts/reliability.sh` repeats those of that folder, and writes it anew. Small forms of most run in the
-default suite.
+`bash scripts/reliability.sh` repeats the first five and writes it anew; the others have commands of their own. Small
+forms of most run in the default suite.
 """
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+import cgrseg_hf
+
+PACKAGE_PARENT = Path(cgrseg_hf.__file__).parents[1]
 PATIENCE = 60  # seconds in which everything has to appear
 
 
@@ -95,7 +97,7 @@ def start_page(folder: Path, *arguments: str, variables: Mapping[str, str] | Non
     temporary.mkdir()
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]),
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",

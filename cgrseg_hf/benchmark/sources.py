@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoImageProcessor,
-    AutoModelForSemanticSegmentation,
     PreTrainedModel,
     SegformerConfig,
     SegformerForSemanticSegmentation,
@@ -17,10 +16,10 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..checked_downloads import checked_downloads
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..export.settings import is_export
 from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..model_loading import load_model
 from ..model_location import SHIPPED, locate_model
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
 from .plain import PlainOnnxFiles
@@ -106,8 +105,7 @@ def load_source(name: str, num_labels: int | None = None) -> Source:
     image_processor = AutoImageProcessor.from_pretrained(location)
     if is_export(folder):
         return Source(folder.resolve().name, image_processor, export=folder)
-    with checked_downloads(location):
-        model = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
+    model = load_model(location, dtype=torch.float32)
     title = folder.resolve().name if name == SHIPPED or Path(name).expanduser().is_dir() else name
     return Source(title, image_processor, model.eval())
 

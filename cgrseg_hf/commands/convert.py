@@ -95,14 +95,12 @@ def _from_checkpoint(source: str, target: Path, dataset: str | None, class_names
 
 def _to_checkpoint(source: str, target: Path) -> None:
     import torch
-    from transformers import AutoModelForSemanticSegmentation
 
-    from ..checked_downloads import checked_downloads
     from ..conversion import to_official
+    from ..model_loading import load_model
     from ..modeling_cgrseg import CGRSegForSemanticSegmentation
 
-    with checked_downloads(source):
-        model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype="auto")
+    model = load_model(source, dtype="auto")
     if not isinstance(model, CGRSegForSemanticSegmentation):
         raise ValueError(f"{source} is a {type(model).__name__}: the authors' code knows CGRSeg alone.")
     state_dict = to_official(model)

@@ -112,12 +112,12 @@ def evaluate(
         raise typer.BadParameter(str(error)) from error
 
     import torch
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
+    from transformers import AutoConfig, AutoImageProcessor
 
-    from ..checked_downloads import checked_downloads
     from ..data import load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..export import ExportedModel
+    from ..model_loading import load_model
     from ..processes import AUTOCAST_TYPES, make_accelerator
 
     accelerator = make_accelerator()
@@ -150,9 +150,7 @@ def evaluate(
     if is_export(location):
         network = ExportedModel.from_pretrained(location)
     else:
-        with checked_downloads(location):
-            network = AutoModelForSemanticSegmentation.from_pretrained(location, dtype=torch.float32)
-        network.to(accelerator.device)
+        network = load_model(location, dtype=torch.float32).to(accelerator.device)
     result = evaluate_model(
         network,
         image_processor,

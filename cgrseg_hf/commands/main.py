@@ -29,7 +29,7 @@ from .push import push
 from .train import train
 
 # What the user, or a file, got wrong. PyTorch refuses weights that could run code by the last.
-_EXPECTED = (ValueError, OSError, EOFError, ImportError, pickle.UnpicklingError)
+_EXPECTED = (ValueError, OSError, ImportError, pickle.UnpicklingError)
 _PICKLE = (
     "the model's weights hold more than tensors, and are not loaded, since unpickling them could run code. Take a copy "
     "with safetensors weights."
@@ -108,7 +108,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except Exception as error:
-        # Typer takes an EOFError for the end of what somebody types.
+        # Typer takes an EOFError, wherever it comes from, for the end of what somebody types.
         fault = (isinstance(error, typer.Abort) and error.__cause__) or error
         if "--debug" not in sys.argv and reason_of(fault) != str(fault):
             echo(f"Error: a setting of the model does not fit: {reason_of(fault)}", err=True, color="red")
@@ -116,9 +116,6 @@ def main() -> None:
             echo("".join(traceback.format_exception(fault)), err=True, nl=False)
         elif isinstance(fault, pickle.UnpicklingError):
             echo(f"Error: {_PICKLE}", err=True, color="red")
-        elif isinstance(fault, EOFError):
-            details = f" ({fault})" if str(fault) else ""
-            echo(f"Error: a file that is read is empty or cut off{details}: take a new copy.", err=True, color="red")
         else:
             echo(f"Error: {fault}", err=True, color="red")
         sys.exit(1)

@@ -15,7 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
-from ..checked_downloads import checked_downloads
+from ..model_loading import checked_downloads
 from ..model_location import ask_hub
 from ..modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PositionBias
 from .files import find_state_dict, read_checkpoint

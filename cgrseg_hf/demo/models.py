@@ -20,8 +20,8 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
-from ..checked_downloads import checked_downloads
 from ..inference import Segmenter
+from ..model_loading import checked_downloads
 from ..terminal import reason_of
 from .errors import DemoError
 from .limits import LARGEST_DOWNLOAD, LARGEST_SETTINGS, Limits, check_model

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +132,7 @@ def without_sources(report: dict[str, Any]) -> dict[str, Any]:
 
 def check_report(report: Mapping[str, Any], folder: Path, id2label: Mapping[int, str], source: str | Path) -> None:
     """
-    See that a report is of a model: of one with its classes, and of its weights if the report tells them.
+    Refuse a report of another model: one with other classes or, where the report has checksums, with other weights.
 
     Args:
         report (`Mapping`): The content of a `report.json`.
@@ -153,7 +154,8 @@ def check_report(report: Mapping[str, Any], folder: Path, id2label: Mapping[int,
     if weights and weights != digest_weights(folder):
         raise ValueError(
             f"{source} is of other weights than those in {folder}: of {report.get('model')}, or of this folder before "
-            f"it was changed. Write it anew: cgrseg evaluate --model {folder} --data DATA"
+            f"it was changed. Evaluate it with cgrseg evaluate {shlex.quote(str(folder))} --data DATA, and give the "
+            "folder of that report with --report."
         )
 
 

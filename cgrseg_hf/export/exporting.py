@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 
-from ..checked_downloads import checked_downloads
 from ..configuration_cgrseg import CGRSegConfig
 from ..image_processing_cgrseg import CGRSegImageProcessorPil
 from ..inference.pictures import open_picture, to_photo
+from ..model_loading import load_model
 from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
 from ..provenance import find_versions
 from .checks import check_output, find_photos, locate_source
@@ -166,8 +166,7 @@ def _load(source: PreTrainedModel | str | os.PathLike, image_processor: Any) -> 
         model = copy.deepcopy(source).float().cpu().eval()  # the caller's stays as it is
         return model, image_processor or _make_image_processor(find_num_channels(model.config))
     source = locate_source(source)
-    with checked_downloads(source):
-        model = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32).eval()
+    model = load_model(source, dtype=torch.float32).eval()
     return model, image_processor or AutoImageProcessor.from_pretrained(source)
 
 

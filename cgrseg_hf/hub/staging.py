@@ -51,7 +51,7 @@ def stage_folder(
     arguments.
 
     Raises:
-        ValueError: If something is not what it should be, or of a model with other classes.
+        ValueError: If something is not what it should be, or of another model.
     """
     check_model_folder(source)
     card = read_card(source)
@@ -64,7 +64,7 @@ def stage_folder(
     stage_code(source, target, trust_remote_code)
     id2label = read_id2label(source)
     if report is not None or (source / REPORT).is_file():
-        stage_report(report or source, source, target, repo_id)
+        stage_report(report or source, source, target, repo_id, id2label)
     exported = [stage_export(folder, target, id2label, trust_remote_code) for folder in exports]
     overlays = stage_pictures(target, pictures)
     has_code = any(file.name != HANDLER for file in target.glob("*.py"))
@@ -91,13 +91,13 @@ def check_model_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is no model's folder, it has no {' and no '.join(missing)}: {what}.")
 
 
-def stage_report(report: Path, source: Path, target: Path, repo_id: str) -> None:
+def stage_report(report: Path, source: Path, target: Path, repo_id: str, id2label: dict[int, str]) -> None:
     """Copy an evaluation of the model in `source`, without where the data lay and without any of its images."""
     path = report / REPORT if report.is_dir() else report
     if not path.is_file():
         raise ValueError(f"There is no {path}: --report takes the folder that `cgrseg evaluate` wrote.")
     content = read_json(path)
-    check_report(content, source, read_id2label(source), path)
+    check_report(content, source, id2label, path)
     write_json(target / REPORT, {**without_sources(content), "model": repo_id})
     for name in REPORT_FILES:
         if (path.parent / name).is_file():

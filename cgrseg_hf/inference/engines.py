@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForSemanticSegmentation, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from ..checked_downloads import checked_downloads
 from ..export.runtimes import load_runtime
 from ..export.settings import is_export, read_settings
 from ..export.shape_cache import ShapeCache
+from ..model_loading import load_model
 from ..optional import find_missing_packages
 from ..precisions import PRECISIONS, full_name
 from .engine_names import ENGINE_NAMES, EngineName
@@ -266,8 +266,7 @@ def make_engine(
         return _open_export(source, engine, device, dtype, num_threads)
     device = resolve_device(engine, device)
     if not isinstance(source, PreTrainedModel):
-        with checked_downloads(source):
-            source = AutoModelForSemanticSegmentation.from_pretrained(source, dtype=torch.float32)
+        source = load_model(source, dtype=torch.float32)
     dtype = dtype or torch.float32
     if engine == "auto":
         engine = _choose_engine(source, device, dtype)

@@ -12,11 +12,11 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..checked_downloads import checked_downloads
 from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..conversion import load_imagenet_backbone
 from ..data import SegmentationData
 from ..image_processing_cgrseg import CGRSegImageProcessor
+from ..model_loading import load_model
 from ..model_location import locate_model
 from ..modeling_cgrseg import CGRSegForSemanticSegmentation
 from .config import TrainingConfig
@@ -63,10 +63,7 @@ def make_model(
             model = AutoModelForSemanticSegmentation.from_config(model_config)
             say(f"{config.model} holds a configuration without weights: training starts from random ones.")
         else:
-            with checked_downloads(source):
-                model = AutoModelForSemanticSegmentation.from_pretrained(
-                    source, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
-                )
+            model = load_model(source, ignore_mismatched_sizes=True, dtype=torch.float32, **settings)
     if config.backbone_weights is not None:
         say(f"Backbone: {load_imagenet_backbone(model, config.backbone_weights)}.")
     return model

@@ -14,6 +14,7 @@ import pytest
 from hub_process import client_environment
 from hub_server import BRANCH
 
+import cgrseg_hf
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.errors import DemoError
 from cgrseg_hf.demo.models import ModelShelf, load_model, read_excerpt
@@ -185,7 +186,9 @@ def test_models_of_the_hub(hub, decided_folder, tmp_path):
     shutil.copytree(decided_folder, here / "user" / "local")  # a folder of this computer, not a model of the Hub
 
     environment = client_environment(hub.endpoint, tmp_path)
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(cgrseg_hf.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
     names = "good large pickle broken huge verbose foreign local missing branchless"
     names = [f"user/{name}" for name in names.split()]
     command = [sys.executable, "-c", ASK_THE_HUB, str(decided_folder), *names]

@@ -156,12 +156,12 @@ def test_of_an_evaluation_goes_what_lies_in_its_folder(folder: Path, tmp_path: P
     (report / "report.json").write_text(json.dumps({"data": {}, "classes": classes}))
     (repo / "blobs" / "abc").write_text("class,iou")
     (report / "per_class.csv").symlink_to("../../blobs/abc")
-    stage_report(report, folder, tmp_path / "target", "user/model")
+    stage_report(report, folder, tmp_path / "target", "user/model", read_id2label(folder))
     assert {path.name for path in (tmp_path / "target").iterdir()} == {"report.json", "per_class.csv"}
     assert (tmp_path / "target" / "per_class.csv").read_text() == "class,iou"
     (report / "confusion_matrix.png").symlink_to(tmp_path / "secret")
     with pytest.raises(ValueError, match=r"is a link to .*secret, outside of the folder"):
-        stage_report(report, folder, tmp_path / "target", "user/model")
+        stage_report(report, folder, tmp_path / "target", "user/model", read_id2label(folder))
 
 
 def test_of_an_export_goes_what_an_export_writes(exported, tmp_path: Path):
@@ -306,9 +306,11 @@ def test_answers_that_are_not_the_hubs(folder: Path, hub, account: pytest.Monkey
     with ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         account.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{proxy.server_port}")
-        with pytest.raises(ValueError, match=r"refuses the card.*\n<html>No"):
-            send_folder(folder, "user/model", None, None, "Message")
-        proxy.shutdown()
+        try:
+            with pytest.raises(ValueError, match=r"refuses the card.*\n<html>No"):
+                send_folder(folder, "user/model", None, None, "Message")
+        finally:
+            proxy.shutdown()
 
 
 class _Proxy(BaseHTTPRequestHandler):

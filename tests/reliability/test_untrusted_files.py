@@ -35,6 +35,7 @@ from hub_server import BRANCH, HubRequestHandler, RepoStore
 from PIL import Image
 from transformers import AutoModelForSemanticSegmentation
 
+import cgrseg_hf
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel, EfficientFormerV2Backbone
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.conversion import from_official, load_imagenet_backbone
@@ -59,7 +60,7 @@ from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
 from cgrseg_hf.visualization.legends import draw_legend
 
-ROOT = Path(__file__).parents[2]
+PACKAGE_PARENT = Path(cgrseg_hf.__file__).parents[1]
 STARTED = time.monotonic()
 # What a terminal would obey: clear the screen, a command in one character, go back, ring, turn the writing around.
 CONTROLS = ("\x1b[2J", "\x9b2J", "\r", "\x07", "\u202e", "\x1b]0;title\x07", "\x7f", "\u2066", "\udc9b")
@@ -155,6 +156,12 @@ def test_a_model_with_pickled_code_is_refused(entry_point, bad_model, marker):
             LOADERS[entry_point](bad_model)
         assert str(bad_model) in str(refused.value)
         assert not marker.exists()
+
+
+def test_an_empty_pickle_is_refused(bad_model):
+    (bad_model / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=f"The weights of {re.escape(str(bad_model))} .* are damaged"):
+        CGRSegForSemanticSegmentation.from_pretrained(bad_model)
 
 
 @pytest.mark.parametrize(
@@ -449,7 +456,7 @@ def test_yaml_and_json_hold_values_alone(marker, decided_folder, tmp_path):
         "recipe": (lambda: load_recipe(file), file),
         "facts of a card": (lambda: read_facts(file), file),
         "card": (lambda: read_card(model), model),
-        "evaluation's report": (lambda: stage_report(report, model, tmp_path, "user/model"), report),
+        "evaluation's report": (lambda: stage_report(report, model, tmp_path, "user/model", {}), report),
     }
     for name, (read, where) in readers.items():
         with trying("code in YAML or JSON", name):
@@ -840,7 +847,7 @@ def test_the_page_serves_nothing_outside_its_folder(decided_folder, tmp_path):
     temporary.mkdir()
     command = [sys.executable, "-m", "cgrseg_hf", "demo", "--port", "0", "--engine", "torch", "--model", decided_folder]
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(PACKAGE_PARENT), environment.get("PYTHONPATH", "")])
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as page:
@@ -951,7 +958,7 @@ def erring_hub(decided_folder, tmp_path) -> Iterator[tuple[str, type[ErringHub]]
 
 def load_in_a_fresh_process(code: str, endpoint: str, folder: Path) -> subprocess.CompletedProcess:
     environment = client_environment(endpoint, folder)
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(PACKAGE_PARENT), environment.get("PYTHONPATH", "")])
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 
