@@ -2,6 +2,7 @@
 """The inference form computes what the model computes."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImagePr
 from cgrseg_hf.modeling_efficientformerv2 import EfficientFormerV2PositionBias, LayerScale
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
-PHOTO = "tests/fixtures/photos/images/000000015517.jpg"
+PHOTO = str(Path(__file__).parent / "fixtures" / "photos" / "images" / "000000015517.jpg")
 
 
 def make_model(**settings) -> CGRSegForSemanticSegmentation:

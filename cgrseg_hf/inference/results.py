@@ -59,12 +59,12 @@ def plan_jobs(photos: Sequence[Path], output: Path) -> list[Job]:
                 places[photo] = place
     if not places:
         raise ValueError(f"There are no photos but those in the output folder {output}.")
-    same_name = Counter(_comparable(place.with_suffix("")) for place in places.values())
+    same_name = Counter(_comparable(_without_ending(place)) for place in places.values())
     jobs: list[Job] = []
     taken: set[str] = set()
     for photo, place in places.items():
-        name = place.with_suffix("")
-        if same_name[_comparable(name)] > 1 or not name.name.strip("."):  # of "..jpg"
+        name = _without_ending(place)
+        if same_name[_comparable(name)] > 1:
             name = place
         name = name.with_name(_shorten(name.name))
         unique, count = name, 1
@@ -96,6 +96,11 @@ def _shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     while len(os.fsencode(name)) > longest:
         name = name[:-1]
     return name
+
+
+def _without_ending(path: Path) -> Path:
+    """A path without its file's ending, which files named by dots keep: "..jpg"."""
+    return path.with_suffix("") if path.stem.strip(".") else path
 
 
 def _comparable(path: Path) -> str:

@@ -20,7 +20,7 @@ from cgrseg_hf.cluster.runner import _until_broken
 from cgrseg_hf.cluster.shards import list_shards, read_photos
 from cgrseg_hf.inference import Segmentation, Segmenter
 
-PHOTOS = Path("tests/fixtures/photos/images")
+PHOTOS = Path(__file__).parents[1] / "fixtures" / "photos" / "images"
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@
 import dataclasses
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,7 +106,7 @@ def test_what_a_user_got_wrong_is_said_in_a_line(arguments, code, message):
     assert "Traceback" not in ended.stderr
 
 
-def fail_with(error: Exception) -> Callable[[str], None]:
+def fail_with(error: BaseException) -> Callable[[str], None]:
     def fail(step: str) -> None:
         raise error
 
@@ -121,7 +120,7 @@ def fail_with(error: Exception) -> Callable[[str], None]:
         (["--debug"], fail_with(ValueError("a mistake")), 1, ["Traceback", "raise error", "ValueError: a mistake"]),
         ([], fail_with(pickle.UnpicklingError("os.system")), 1, ["Error: the model's weights hold more than tensors"]),
         ([], lambda step: pickle.loads(b""), 1, ["Traceback", "pickle.loads", "EOFError: Ran out of input"]),
-        ([], lambda step: signal.raise_signal(signal.SIGINT), 130, []),
+        ([], fail_with(KeyboardInterrupt()), 130, []),
     ],
 )
 def test_how_a_command_ends(arguments, happens, code, expected, monkeypatch, capsys):

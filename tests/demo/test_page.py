@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from page_process import PATIENCE, ROOT, Page, start_page
+from page_process import PACKAGE_PARENT, PATIENCE, Page, start_page
 from PIL import Image
 
 from cgrseg_hf.inference import Segmenter
@@ -356,7 +356,7 @@ def test_what_the_server_gives_out(page, tmp_path):
     assert config["analytics_enabled"] is False
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
-    source = ROOT / "cgrseg_hf" / "demo" / "page.py"
+    source = PACKAGE_PARENT / "cgrseg_hf" / "demo" / "page.py"
     for path in (secret, "/etc/passwd", source, page.temporary.parent / "log", "log", "../log"):
         assert page.get(f"/gradio_api/file={path}")[0] in (403, 404), path
     assert str(DEFAULT_MODEL).encode() not in content  # nor does it tell where things lie
@@ -403,7 +403,7 @@ def test_nothing_is_left_behind(model_folder, tmp_path):
         assert list(page.temporary.glob("cgrseg-demo-*"))
         taken = urlsplit(page.address).port
         command = [sys.executable, "-m", "cgrseg_hf", "demo", "--model", str(model_folder), "--port", str(taken)]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert refused.returncode == 1
         assert f"Cannot listen on 127.0.0.1, port {taken}" in refused.stderr and "Traceback" not in refused.stderr
         page.process.send_signal(signal.SIGTERM)
@@ -416,6 +416,6 @@ def test_the_extra_is_named_where_gradio_is_missing():
         "import sys; sys.modules['gradio'] = None; sys.argv[1:] = ['demo']\n"
         "from cgrseg_hf.commands.main import main; main()"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 1
     assert 'pip install "cgrseg_hf[demo]"' in ended.stderr and "Traceback" not in ended.stderr

@@ -159,7 +159,7 @@ def test_errors_that_nobody_outside_can_mend_stay_as_they_are(tiny_training, mon
 
 def test_what_trackers_show(tiny_training, monkeypatch):
     with pytest.raises(ValueError, match="tracker nothere is not installed: pip install nothere"):
-        train(tiny_training.replace(trackers="tensorboard, nothere"))
+        train(tiny_training.replace(trackers="nothere"))
     config = tiny_training.replace(trackers="tensorboard", max_steps=2)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tensorboard", None)
