@@ -459,7 +459,7 @@ def why_unreadable(error: Exception) -> str:
     if isinstance(error, NotPixelsError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
-        return f"it is no {FORMATS_IN_WORDS} file, or a broken one: convert it to PNG, or replace it."
+        return f"it is no {FORMATS_IN_WORDS} file, or a broken or empty one: convert it to PNG, or replace it."
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"{_one_line(error)} Raise PIL.Image.MAX_IMAGE_PIXELS if you trust it, or make it smaller."
     if isinstance(error, OSError) and error.strerror:

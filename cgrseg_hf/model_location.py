@@ -4,6 +4,7 @@
 Nothing heavy is loaded for it, so that a wrong name is told before anything else takes time.
 """
 
+import json
 import logging
 import os
 import re
@@ -70,6 +71,10 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Collection[str]
 
 def _check_folder(name: str, folder: Path) -> str:
     if (folder / _CONFIG).is_file():
+        try:
+            json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{folder / _CONFIG} is no JSON ({error}): take a new copy of it.") from error
         return str(folder)
     models = sorted(file.parent for file in folder.glob(f"*/{_CONFIG}"))
     hint = f" Did you mean {models[0]}?" if models else ""
@@ -125,9 +130,13 @@ def find_fetched(repo_id: str) -> Path | None:
     return Path(kept).parent if isinstance(kept, str) else None
 
 
-def ask_hub(repo_id: str) -> str | None:
+def ask_hub(repo_id: str, repo_type: str = "model") -> str | None:
     """
     Ask the Hub for a repository, once and not for long: downloads alone try again and again.
+
+    Args:
+        repo_id (`str`): The repository.
+        repo_type (`str`, *optional*, defaults to `"model"`): Its kind, `"model"` or `"dataset"`.
 
     Returns:
         `str`, *optional*: why the Hub does not answer, without a full stop; None if it does, if not with what is asked.
@@ -139,7 +148,7 @@ def ask_hub(repo_id: str) -> str | None:
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     try:
-        HfApi().model_info(repo_id, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        HfApi().repo_info(repo_id, repo_type=repo_type, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except RepositoryNotFoundError:
         raise
     except Exception as error:  # each of the clients that huggingface_hub has used has errors of its own

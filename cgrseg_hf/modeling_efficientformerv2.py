@@ -15,6 +15,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -368,7 +369,7 @@ class SafeLoadingMixin:
         Load a model as transformers does.
 
         Raises:
-            ValueError: If the weights are a pickle that is cut off or holds more than tensors.
+            ValueError: If the weights are damaged, or a pickle that holds more than tensors.
         """
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -378,6 +379,11 @@ class SafeLoadingMixin:
                 "more than tensors, and are not loaded, since unpickling them could run code. Take a copy with "
                 "safetensors weights, or have their maker write one by save_pretrained."
             ) from None
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights of {pretrained_model_name_or_path} (model.safetensors, or its parts) are damaged "
+                f"({error}): take a new copy."
+            ) from error
 
 
 class EfficientFormerV2PreTrainedModel(SafeLoadingMixin, PreTrainedModel):

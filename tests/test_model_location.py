@@ -48,6 +48,12 @@ def test_what_was_meant(run, monkeypatch, name, message):
         locate_model(name, ("xs", "t"))
 
 
+def test_a_broken_configuration_is_named(run):
+    (run / "config.json").write_text("{,")
+    with pytest.raises(ValueError, match=r"best/config\.json is no JSON .*: take a new copy"):
+        locate_model(run)
+
+
 def test_in_a_folder_that_somebody_has_deleted(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")

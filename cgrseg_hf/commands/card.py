@@ -77,8 +77,10 @@ def card(
         speed,
         config.model_type,
     )
-    write_card(written, target, overwrite)
+    write_card(written, target, overwrite, scores.get("weights"))
     name, precision = scores.get("model", "a model without a name"), scores.get("precision", "unknown precision")
+    if not scores.get("weights"):
+        echo(f"Warning: {report} does not tell its weights: see that they are those in {folder}.", err=True)
     echo(f"Scores of {name}: {precision}, {scores['num_images']} images, {describe_size(size)}.")
     echo(f"The card is {target}. Next: cgrseg push {folder} USER/NAME --report {report}")
 

@@ -159,11 +159,16 @@ def predict(
     targets = {job.photo: job.target for job in jobs}
     written: list[dict[str, Any]] = []
     with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
-        # The next photo is segmented while the files of the last one are written.
-        for result in map_ahead(partial(_write, targets, heat_maps), segmentations):
-            kept = failures if isinstance(result, Exception) else written
-            kept.append(result)
-            bar.update()
+        try:
+            # The next photo is segmented while the files of the last one are written.
+            for result in map_ahead(partial(_write, targets, heat_maps), segmentations):
+                kept = failures if isinstance(result, Exception) else written
+                kept.append(result)
+                bar.update()
+        except KeyboardInterrupt:
+            bar.close()
+            echo(f"Stopped after {bar.n} of {len(jobs)} photos. What is finished is in {output}", err=True)
+            raise
     written += _segment_videos(segmenter, videos, options, failures)
     what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
     result = f"{len(written)} of {len(written) + len(failures) + len(missing)} {what} are segmented"

@@ -21,10 +21,13 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import constants
+from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from ..image_processing_cgrseg import check_is_file, open_header
+from ..model_location import ask_hub
 from ..suggestions import did_you_mean
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
 
@@ -87,6 +90,8 @@ def open_hub(repo_id: str, split: str, streaming: bool) -> Table:
         ValueError: If there is no such data set, or it cannot be reached or loaded.
     """
     revision = None
+    if "/" not in repo_id and not constants.HF_HUB_OFFLINE:
+        _check_name(repo_id)
     try:
         try:
             available = get_dataset_split_names(repo_id)
@@ -117,6 +122,16 @@ def open_hub(repo_id: str, split: str, streaming: bool) -> Table:
         ) from error
     branch = "" if revision is None else f", branch {revision}"
     return Table(rows, f"Hugging Face Hub{branch}, split {name}")
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name without an owner, often a mistyped folder, if the Hub does not answer: datasets tries for long."""
+    with contextlib.suppress(RepositoryNotFoundError):  # which is told with the others
+        if reason := ask_hub(name, "dataset"):
+            raise ValueError(
+                f"There is no folder {name!r}, and the Hugging Face Hub cannot be asked for a data set of that name "
+                f"({reason}): check the spelling, or the connection."
+            )
 
 
 def select_pairs(

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from ..evaluation.report import check_report, without_sources
 from ..export.settings import EXPORT_FILE, is_export, read_settings
 from ..inference.pictures import open_picture, to_photo
+from ..model_card import check_weights
 from ..visualization import draw_overlay
 from .cards import CARD_FILE, extend_card, read_card
 from .code import HANDLER, stage_code
@@ -55,6 +56,7 @@ def stage_folder(
     """
     check_model_folder(source)
     card = read_card(source)
+    check_weights(source / CARD_FILE, source)
     if pictures and not picture_credit.strip():
         raise ValueError("Pictures need picture_credit (--picture-credit): whose they are, and under which licence.")
     for pattern in _MODEL_FILES:

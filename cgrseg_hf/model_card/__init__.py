@@ -4,7 +4,7 @@
 from .paper import PAPER_CHECKPOINTS, PaperFigures, get_paper_figures
 from .planned import make_planned_card
 from .trained import FACTS_HINT, CardFacts, describe_size, losses_by_step, make_model_card, read_facts, read_log
-from .written import check_may_write, write_card
+from .written import check_may_write, check_weights, write_card
 
 __all__ = [
     "FACTS_HINT",
@@ -12,6 +12,7 @@ __all__ = [
     "CardFacts",
     "PaperFigures",
     "check_may_write",
+    "check_weights",
     "describe_size",
     "get_paper_figures",
     "losses_by_step",

@@ -18,6 +18,7 @@ from cgrseg_hf.commands.main import app
 from cgrseg_hf.data import SegmentationData, load_data
 from cgrseg_hf.evaluation import evaluate_model, write_report
 from cgrseg_hf.hub.cards import read_card
+from cgrseg_hf.model_card import check_weights
 
 FACTS = """name: My model
 summary: It segments.
@@ -69,6 +70,13 @@ def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data
     assert "| 7 | 0.5000 | 25.00 | 50.00 |" in card.text
     assert "## Speed" not in card.text
     assert "Scores of mine: float32, 1 images, a shorter side of 96 pixels" in ended.stdout
+
+    check_weights(folder / "README.md", folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"README\.md are of other weights than those in .* write the card anew"):
+        check_weights(folder / "README.md", folder)
+    (folder / "model.safetensors").write_bytes(weights)
 
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("It segments.", "It segments well."))
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report")

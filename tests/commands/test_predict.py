@@ -151,6 +151,23 @@ def test_a_photo_that_goes_while_it_is_segmented(predict, monkeypatch):
     assert [file for file in files_in("out") if "b" in file] == files_in("out")
 
 
+def test_an_interruption_says_what_is_finished(predict, monkeypatch):
+    for name in "abc":
+        save_photo(Path(f"in/{name}.jpg"))
+    overlay = Segmentation.overlay
+
+    def interrupt_at_second(segmentation, **settings):
+        if segmentation.source.name == "b.jpg":
+            raise KeyboardInterrupt
+        return overlay(segmentation, **settings)
+
+    monkeypatch.setattr(Segmentation, "overlay", interrupt_at_second)
+    done = predict("in", "-o", "out")
+    assert done.exit_code == 130
+    assert "Stopped after 1 of 3 photos. What is finished is in out" in done.output
+    assert {Path(file).name[0] for file in files_in("out")} == {"a"}
+
+
 def test_names_that_are_no_text(model, tmp_path):
     """As a process: what is printed depends on its streams."""
     good, bad = (tmp_path / os.fsdecode(name) for name in (b"in/good \xff.jpg", b"in/bad\n\xfe.jpg"))

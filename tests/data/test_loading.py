@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 from datasets.exceptions import DatasetNotFoundError
@@ -728,6 +729,12 @@ def test_class_names_on_the_hub(two_class_folder, hub, monkeypatch):
 def test_hub_failures(hub, repo_id, message):
     with pytest.raises(ValueError, match=f"{repo_id} .*{message}"):
         load_data(repo_id, "train", id2label=TWO_NAMES)
+
+
+def test_a_mistyped_folder_where_the_hub_does_not_answer(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"There is no folder 'nosuchfolder', and the .* check the spelling"):
+        load_data("nosuchfolder", "train")
 
 
 def test_streams_that_do_not_tell_their_columns(hub):

@@ -704,7 +704,8 @@ the photos of the fixtures and passed to every entry point. Each answer was comp
 pixels, decoded by Pillow alone: {right} were right. Where there is nothing to be seen, there had to be one line that
 names the file or the argument and says what to do: {refused} were refused so. `cgrseg predict` took the whole folder in
 one process, went on after each bad file, ended with exit code 1, said one line of each, and took {mebibytes:.0f} MiB,
-decompression bombs of 60,000×60,000 pixels included; so did `check-data` and `evaluate`. Besides, hypothesis made up
+decompression bombs of 60,000×60,000 pixels included. `check-data` named each bad file; `evaluate` scored the good ones,
+and refused a data set with a bad one, without which the score would be of other photos. Besides, hypothesis made up
 {num_fuzzed} arrays and damaged {num_fuzzed} files (right / refused: {arrays} and {files}).
 
 Cells are right answers / clear refusals. Both image processors look at each file. Windows take what is read part by

@@ -158,8 +158,12 @@ def test_a_model_with_pickled_code_is_refused(entry_point, bad_model, marker):
         assert not marker.exists()
 
 
-def test_an_empty_pickle_is_refused(bad_model):
-    (bad_model / "pytorch_model.bin").write_bytes(b"")
+@pytest.mark.parametrize(
+    ("name", "length"), [("pytorch_model.bin", 0), ("model.safetensors", 0), ("model.safetensors", 9999)]
+)
+def test_weights_that_are_cut_off_are_refused(name, length, bad_model, decided_folder):
+    (bad_model / "pytorch_model.bin").unlink()
+    (bad_model / name).write_bytes((decided_folder / "model.safetensors").read_bytes()[:length])
     with pytest.raises(ValueError, match=f"The weights of {re.escape(str(bad_model))} .* are damaged"):
         CGRSegForSemanticSegmentation.from_pretrained(bad_model)
 
@@ -546,7 +550,12 @@ IMPORTS = {
     *("numpy", "torch", "torchvision", "transformers", "typing", "PIL"),
     *("huggingface_hub.dataclasses",),
 }
-NAMES = {"pickle": {"UnpicklingError"}, "os": {"PathLike", "fspath"}, "pathlib": {"Path"}}
+NAMES = {
+    "pickle": {"UnpicklingError"},
+    "safetensors": {"SafetensorError"},
+    "os": {"PathLike", "fspath"},
+    "pathlib": {"Path"},
+}
 # Of a path, only what it is may be asked.
 METHODS = {"read_text", "read_bytes", "write_text", "write_bytes", "unlink", "rename", "rmdir", "mkdir"}
 CALLS = {"open", "exec", "eval", "compile", "__import__", "breakpoint", "input", "globals", "vars"}
