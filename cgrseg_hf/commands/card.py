@@ -8,6 +8,8 @@ import typer
 
 from ..terminal import echo
 
+_WRITERS = {"report.json": "cgrseg evaluate", "benchmark.json": "cgrseg benchmark"}
+
 
 def card(
     folder: Annotated[
@@ -20,8 +22,8 @@ def card(
     facts: Annotated[
         Path | None,
         typer.Option(
-            help="YAML of what no file knows: name, summary, dataset, license, uses, training, limits, … Needed; left "
-            "out, an example is shown.",
+            help="YAML of what no file knows: name, summary, dataset, dataset_id, license, uses, training, command "
+            "and more. Needed; left out, an example is shown.",
             show_default=False,
         ),
     ] = None,
@@ -89,7 +91,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     """A report of another command, by its folder or file."""
     path = path / name if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"There is no {path}.")
+        raise ValueError(f"There is no {path}: give the folder that {_WRITERS[name]} wrote, or this file of it.")
     from ..hub.files import read_json
 
     return read_json(path)
