@@ -3,6 +3,7 @@
 
 import signal
 
+import pytest
 from typer.testing import CliRunner
 
 from cgrseg_hf.commands.main import app
@@ -18,6 +19,7 @@ class StoppedAtOnce(StopSignals):
 
 
 def test_a_signal_and_a_restart(small_data, tiny_model, tmp_path, monkeypatch):
+    pytest.importorskip("torchvision")
     options = {"model": tiny_model, "data": small_data, "crop-size": 64, "batch-size": 2, "max-steps": 4}
     options |= {"num-workers": 0, "evaluation-limit": 1, "trackers": "none", "output": tmp_path, "variants": "baseline"}
     arguments = ["ablate", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
