@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What the surroundings of a process say: its environment, the commit of its code, the machine."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from cgrseg_hf import provenance
 from cgrseg_hf.environment import environment_variable
+from cgrseg_hf.provenance import digest_weights
 
 
 @pytest.mark.parametrize("before", [None, "", "before"])
@@ -44,3 +46,13 @@ def test_the_commit_of_the_code(monkeypatch, tmp_path):
     assert provenance.find_git_commit() == f"{commit}-dirty"
     Path(tmp_path, ".git", "HEAD").write_text("damaged")
     assert provenance.find_git_commit() is None
+
+
+def test_weights_are_those_that_are_loaded(decided_model, tmp_path):
+    decided_model.save_pretrained(tmp_path, max_shard_size="100KB")
+    parts = sorted(file.name for file in tmp_path.glob("*.safetensors"))
+    assert len(parts) > 1 and list(digest_weights(tmp_path)) == parts
+    (tmp_path / "model.fp16.safetensors").write_bytes(b"of another type")
+    assert list(digest_weights(tmp_path)) == parts
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert digest_weights(tmp_path) == {"model.safetensors": hashlib.sha256(b"").hexdigest()}

@@ -88,6 +88,10 @@ def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data
     (tmp_path / "report" / "report.json").write_text(json.dumps(report))
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
     assert ended.returncode == 1 and f"of other weights than those in {folder}: of mine, or " in ended.stderr
+    report["weights"] = {}
+    (tmp_path / "report" / "report.json").write_text(json.dumps(report))
+    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
+    assert ended.returncode == 0 and "does not tell its weights: see that they are those in" in ended.stderr
     report["classes"][0]["name"] = "another"
     (tmp_path / "report" / "report.json").write_text(json.dumps(report))
     ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")

@@ -41,6 +41,6 @@ def test_the_evaluation_is_of_the_data_that_was_trained_on(tmp_path, monkeypatch
     )
     monkeypatch.chdir(tmp_path)
     Path("runs/mine/best").mkdir(parents=True)
-    Path("runs/mine/best/config.json").touch()
+    Path("runs/mine/best/config.json").write_text("{}")
     shown = CliRunner().invoke(app, shlex.split(command)[1:])
     assert "my data does not exist" in str(shown.exception)
