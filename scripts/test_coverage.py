@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
-# Servers end by a signal. What runs in Ray's actors, or with an environment of its own, is not seen.
+# What runs in Ray's actors, in the page's process, or with an environment of its own, is not seen all the same.
 _SETTINGS = """[run]
 source = cgrseg_hf
 branch = true
@@ -25,7 +25,42 @@ patch = subprocess
 data_file = {folder}/data
 """
 # Why the default suite does not run, or is not seen to run, lines of a file.
-_REASONS: dict[str, str] = {}
+_LONG, _UNSEEN, _GPU = "left to the long tests", "in a process that is not seen", "needs a GPU"
+_SYSTEM, _MIXED = "another operating system", "needs a GPU, is compiled, or left to the long tests"
+_RARE = "what another process or the code of others may do"
+_REASONS = {
+    **{
+        f"cgrseg_hf/benchmark/{name}.py": _MIXED
+        for name in ("contenders", "memory", "report", "rounds", "run", "sources")
+    },
+    **{f"cgrseg_hf/commands/{name}.py": _LONG for name in ("export", "predict", "push")},
+    **{f"cgrseg_hf/export/{name}.py": _LONG for name in ("exporting", "onnx_file", "openvino_file", "parts")},
+    **{f"cgrseg_hf/training/{name}.py": _MIXED for name in ("checkpoints", "run")},
+    **{f"cgrseg_hf/training/{name}.py": _UNSEEN for name in ("faults", "loop")},
+    "cgrseg_hf/cluster/runner.py": _LONG,
+    "cgrseg_hf/commands/demo.py": _UNSEEN,
+    "cgrseg_hf/data/tables.py": _RARE,
+    "cgrseg_hf/data/workers.py": _UNSEEN,
+    "cgrseg_hf/demo/page.py": _UNSEEN,
+    "cgrseg_hf/demo/server.py": _UNSEEN,
+    "cgrseg_hf/evaluation/evaluator.py": _UNSEEN,
+    "cgrseg_hf/export/runtimes.py": _MIXED,
+    "cgrseg_hf/hub/handler.py": _UNSEEN,
+    "cgrseg_hf/hub/loading_check.py": _UNSEEN,
+    "cgrseg_hf/hub/pushing.py": _LONG,
+    "cgrseg_hf/inference/engines.py": _MIXED,
+    "cgrseg_hf/inference/memory.py": _SYSTEM,
+    "cgrseg_hf/inference/picture_rows.py": _RARE,
+    "cgrseg_hf/model_loading.py": _RARE,
+    "cgrseg_hf/model_location.py": _RARE,
+    "cgrseg_hf/modeling_cgrseg.py": _GPU,
+    "cgrseg_hf/modeling_efficientformerv2.py": _MIXED,
+    "cgrseg_hf/optimized_cgrseg.py": _MIXED,
+    "cgrseg_hf/processes.py": _GPU,
+    "cgrseg_hf/provenance.py": _SYSTEM,
+    "cgrseg_hf/training/models.py": _RARE,
+    "cgrseg_hf/visualization/attention.py": _RARE,
+}
 
 
 def main() -> None:
