@@ -18,6 +18,7 @@ class StoppedAtOnce(StopSignals):
         signal.raise_signal(signal.SIGTERM)
 
 
+@pytest.mark.long
 def test_a_signal_and_a_restart(small_data, tiny_model, tmp_path, monkeypatch):
     pytest.importorskip("torchvision")
     options = {"model": tiny_model, "data": small_data, "crop-size": 64, "batch-size": 2, "max-steps": 4}

@@ -1015,6 +1015,7 @@ def test_a_model_of_an_erring_hub_is_not_loaded_in_part(error, erring_hub, tmp_p
         assert load().returncode == 0
 
 
+@pytest.mark.reliability
 def test_weights_of_a_wrong_checksum_are_not_kept(erring_hub, tmp_path):
     endpoint, handler = erring_hub
     load = functools.partial(load_in_a_fresh_process, CHECKED_LOADING, endpoint, tmp_path)

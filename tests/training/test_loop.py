@@ -157,6 +157,7 @@ def test_errors_that_nobody_outside_can_mend_stay_as_they_are(tiny_training, mon
     assert raised.value is error
 
 
+@pytest.mark.long
 def test_what_trackers_show(tiny_training, monkeypatch):
     with pytest.raises(ValueError, match="tracker nothere is not installed: pip install nothere"):
         train(tiny_training.replace(trackers="nothere"))
