@@ -77,18 +77,8 @@ def make_environment(oldest: bool) -> None:
         return
     run(*_PIP, "install", "uv")
     uv = (_PYTHON.with_name("uv"), "pip", "compile", "--quiet", "--python", _PYTHON, "--resolution", "lowest-direct")
-    without = ("--no-emit-package", "torchvision", "--no-emit-package", "timm")
-    listed = run(
-        *uv,
-        "pyproject.toml",
-        "--extra",
-        "test",
-        *without,
-        "--no-annotate",
-        "--no-header",
-        capture_output=True,
-        text=True,
-    )
+    what = ("pyproject.toml", "--extra", "test", "--no-emit-package", "torchvision", "--no-emit-package", "timm")
+    listed = run(*uv, *what, "--no-annotate", "--no-header", capture_output=True, text=True)
     lines = listed.stdout.splitlines()
     (torch,) = (line for line in lines if line.startswith("torch=="))
     run(*_PIP, "install", torch)

@@ -110,9 +110,10 @@ def main() -> None:
     except Exception as error:
         # Typer takes an EOFError, wherever it comes from, for the end of what somebody types.
         fault = (isinstance(error, typer.Abort) and error.__cause__) or error
-        if "--debug" not in sys.argv and reason_of(fault) != str(fault):
-            echo(f"Error: a setting of the model does not fit: {reason_of(fault)}", err=True, color="red")
-        elif "--debug" in sys.argv or not isinstance(fault, _EXPECTED):
+        debug, reason = "--debug" in sys.argv, reason_of(fault)
+        if not debug and reason != str(fault):
+            echo(f"Error: a setting of the model does not fit: {reason}", err=True, color="red")
+        elif debug or not isinstance(fault, _EXPECTED):
             echo("".join(traceback.format_exception(fault)), err=True, nl=False)
         elif isinstance(fault, pickle.UnpicklingError):
             echo(f"Error: {_PICKLE}", err=True, color="red")

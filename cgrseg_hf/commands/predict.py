@@ -101,8 +101,8 @@ def predict(
         }
         refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
         # By its name, which another start and other machines know it by too.
-        name = locate_model(model) if model == SHIPPED else model
-        locate_model(name)
+        location = locate_model(model)
+        name = location if model == SHIPPED else model
         _predict_on_cluster(photos[0], output, name, cluster, engine, precision, batch_size)
         return
 
