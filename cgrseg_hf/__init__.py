@@ -2,53 +2,16 @@
 """CGRSeg for Hugging Face transformers.
 
 Importing this package makes CGRSeg known to `AutoConfig`, `AutoModel`, `AutoModelForSemanticSegmentation`,
-`AutoBackbone`, `AutoImageProcessor` and `pipeline`. It loads nothing heavy by itself: each name below is imported when
-it is first used.
+`AutoBackbone`, `AutoImageProcessor` and `pipeline`. It imports nothing heavy: each public name, listed in
+`__init__.pyi`, is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from ._registration import register_when_imported
-from .lazy_attributes import import_when_used
-
-if TYPE_CHECKING:
-    from .configuration_cgrseg import CGRSegConfig, EfficientFormerV2Config
-    from .image_processing_cgrseg import CGRSegImageProcessor, CGRSegImageProcessorPil
-    from .modeling_cgrseg import CGRSegForSemanticSegmentation, CGRSegModel, CGRSegPreTrainedModel
-    from .modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PreTrainedModel
+from .utils.registration import register_when_imported
 
 __version__ = "0.1.0"
 
-_MODULE_OF_NAME = {
-    "CGRSegConfig": "configuration_cgrseg",
-    "CGRSegForSemanticSegmentation": "modeling_cgrseg",
-    "CGRSegImageProcessor": "image_processing_cgrseg",
-    "CGRSegImageProcessorPil": "image_processing_cgrseg",
-    "CGRSegModel": "modeling_cgrseg",
-    "CGRSegPreTrainedModel": "modeling_cgrseg",
-    "EfficientFormerV2Backbone": "modeling_efficientformerv2",
-    "EfficientFormerV2Config": "configuration_cgrseg",
-    "EfficientFormerV2PreTrainedModel": "modeling_efficientformerv2",
-}
-
-__all__ = [
-    "CGRSegConfig",
-    "CGRSegForSemanticSegmentation",
-    "CGRSegImageProcessor",
-    "CGRSegImageProcessorPil",
-    "CGRSegModel",
-    "CGRSegPreTrainedModel",
-    "EfficientFormerV2Backbone",
-    "EfficientFormerV2Config",
-    "EfficientFormerV2PreTrainedModel",
-]
-
-
-__getattr__ = import_when_used(__name__, _MODULE_OF_NAME)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
-
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 register_when_imported()

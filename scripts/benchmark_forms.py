@@ -19,8 +19,8 @@ from torch import nn
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation
 from cgrseg_hf.benchmark import count_model, measure_in_rounds
 from cgrseg_hf.inference import keep_freed_memory
-from cgrseg_hf.modeling_cgrseg import SpatialFeatureReconstruction, StripConvolution
-from cgrseg_hf.modeling_efficientformerv2 import (
+from cgrseg_hf.model.modeling_cgrseg import SpatialFeatureReconstruction, StripConvolution
+from cgrseg_hf.model.modeling_efficientformerv2 import (
     EfficientFormerV2Attention,
     EfficientFormerV2PositionBias,
     position_distances,

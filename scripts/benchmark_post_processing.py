@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
-from cgrseg_hf.post_processing_cgrseg import LOGITS_STRIDE, label_map_from_logits, resize_logits
+from cgrseg_hf.model.geometry_cgrseg import LOGITS_STRIDE
+from cgrseg_hf.model.post_processing_cgrseg import label_map_from_logits, resize_logits
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 # Of two classes whose scores differ by less, either may win.

@@ -20,7 +20,7 @@ from write_cards import make_trained_card
 import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
 from cgrseg_hf.data import load_data
 from cgrseg_hf.evaluation import evaluate_model, per_class_table, without_sources, write_report
-from cgrseg_hf.model_card import losses_by_step, read_facts, read_log
+from cgrseg_hf.hub.model_card import losses_by_step, read_facts, read_log
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

@@ -22,9 +22,9 @@ _ROOT = Path(__file__).parents[1]
 # Mutants as mutmut names them, by module.
 _MUTANTS = {
     "cgrseg_hf/evaluation/metric.py": ["*"],
-    "cgrseg_hf/post_processing_cgrseg.py": ["*"],
+    "cgrseg_hf/model/post_processing_cgrseg.py": ["*"],
     "cgrseg_hf/data/label_mapping.py": ["*"],
-    "cgrseg_hf/image_processing_cgrseg.py": [
+    "cgrseg_hf/model/image_processing_cgrseg.py": [
         *("x_get_padded_size", "x_pad_to_size", "x_label_map_to_tensor", "x_reduce_labels", "x_check_labels"),
         "x_resize_label_map",
     ],

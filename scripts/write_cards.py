@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
 import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
-from cgrseg_hf.model_card import PAPER_CHECKPOINTS, make_model_card, make_planned_card, read_facts, read_log
+from cgrseg_hf.hub.model_card import PAPER_CHECKPOINTS, make_model_card, make_planned_card, read_facts, read_log
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 _CARDS = Path(__file__).parents[1] / "model_cards"

@@ -15,14 +15,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from hub_process import Hub, start_hub
+from helpers.hub_process import Hub, start_hub
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.export import ExportReport, export_model
-from cgrseg_hf.modeling_efficientformerv2 import position_distances
-from cgrseg_hf.optional import find_missing_packages
+from cgrseg_hf.model.modeling_efficientformerv2 import position_distances
+from cgrseg_hf.utils.optional import find_missing_packages
 
-pytest_plugins = ("training_runs",)
+pytest_plugins = ("helpers.training_runs",)
 
 # What these are of needs torchvision, an extra.
 _OF_TRAINING = (

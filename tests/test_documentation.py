@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from hub_server import BRANCH, RepoStore
+from helpers.hub_server import BRANCH, RepoStore
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -170,10 +170,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         repo = f"timm/efficientformerv2_{size}.snap_dist_in1k"
         store.create(repo)
         store.commit(repo, BRANCH, [file])
-    command = [sys.executable, ROOT / "tests" / "hub_server.py", "--root", folder / "repos", "--port", "0"]
+    command = [sys.executable, "-m", "helpers.hub_server", "--root", folder / "repos", "--port", "0"]
     with (
         (folder / "requests.log").open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as server,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT / "tests") as server,
     ):
         try:
             yield f"http://127.0.0.1:{int(server.stdout.readline())}"

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from transformers import pipeline
 
-from ..inference import Engine, Segmenter, make_engine
+from ..engines.engine import Engine
+from ..export.choosing import make_engine
+from ..inference import Segmenter
 from .plain import PlainExport, PlainTorch
 from .sources import Source
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from ..export.runtimes import openvino_core
-from ..inference import Engine
-from ..optional import import_optional
+from ..engines.engine import Engine
+from ..engines.runtimes import openvino_core
+from ..utils.optional import import_optional
 
 
 class PlainTorch(Engine):

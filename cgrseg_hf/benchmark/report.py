@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..provenance import find_git_commit, find_processor, find_versions
+from ..utils.provenance import find_git_commit, find_processor, find_versions
 from .counting import PAPER_FIGURES, ModelCount
 from .memory import describe_allocator
 from .picture import draw_latency

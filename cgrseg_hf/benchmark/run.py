@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.layouts import list_pictures
-from ..inference import keep_freed_memory
-from ..modeling_cgrseg import CGRSegSemanticSegmenterOutput
+from ..engines.memory import keep_freed_memory
+from ..model.modeling_cgrseg import CGRSegSemanticSegmenterOutput
 from .contenders import Contender, make_contenders
 from .counting import ModelCount, count_model
 from .memory import measure_peak_memory

@@ -4,9 +4,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..inference.engine_names import ENGINE_NAMES
-from ..model_location import PRESET_NAMES
-from ..precisions import PRECISIONS, full_name
+from ..engines.names import ENGINE_NAMES, PRECISIONS, full_name
+from ..pretrained.locating import PRESET_NAMES
 
 # Models with random weights.
 SEGFORMER_NAMES = ("segformer-b0", "segformer-b1", "segformer-b2")
@@ -71,7 +70,7 @@ class BenchmarkSettings:
         if self.needs_photos and self.photos is None:
             raise ValueError("Stages other than the network need photos: name a photo or a folder of photos.")
         if self.device != "cpu":
-            from ..inference.engines import resolve_device
+            from ..engines.engine import resolve_device
 
             resolve_device("torch", self.device)
 

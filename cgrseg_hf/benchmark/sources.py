@@ -16,12 +16,12 @@ from transformers import (
 )
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..configuration_cgrseg import PRESETS, CGRSegConfig
-from ..export.settings import is_export
-from ..image_processing_cgrseg import CGRSegImageProcessor
-from ..model_loading import load_model
-from ..model_location import SHIPPED, locate_model
-from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..engines.export_settings import is_export
+from ..model.configuration_cgrseg import PRESETS, CGRSegConfig
+from ..model.image_processing_cgrseg import CGRSegImageProcessor
+from ..model.modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..pretrained.loading import load_model
+from ..pretrained.locating import SHIPPED, locate_model
 from .plain import PlainOnnxFiles
 from .settings import CONFIGURATION_NAMES, SEGFORMER_NAMES
 

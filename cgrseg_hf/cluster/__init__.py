@@ -1,6 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Millions of photos on many machines, by Ray."""
 
-from .runner import ClusterResult, segment_on_cluster
+import lazy_loader
 
-__all__ = ["ClusterResult", "segment_on_cluster"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..optional import import_optional
 from ..pretrained import DEFAULT_MODEL
+from ..utils.optional import import_optional
 from .results import ResultStore, error_row, result_row
 from .shards import MissingColumnError, Photo, Shard, list_shards, read_photos
 
@@ -184,7 +184,8 @@ class _ShardSegmenter:
     """An actor: loads the model once, and segments shards."""
 
     def __init__(self, output: str, model: str, settings: dict[str, Any], batch_size: int, image_column: str | None):
-        from ..inference import Segmenter, keep_freed_memory
+        from ..engines.memory import keep_freed_memory
+        from ..inference import Segmenter
 
         keep_freed_memory()
         self.store = ResultStore(output)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import echo
 from ..training.config import TrainingConfig
+from ..utils.messages import echo
 from .configuration import takes_configuration
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def ablate(
 
     Each variant is a whole training with the given recipe; the table goes to ablation.csv.
     """
-    from ..processes import leave_group
     from ..training.ablation import VARIANTS, run_ablation
+    from ..utils.processes import leave_group
 
     names = [name.strip() for name in variants.split(",")] if variants else list(VARIANTS)
     trained = run_ablation(config, names, resume=resume)

@@ -8,16 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..model_location import locate_model
-from ..terminal import echo
-from .data_options import (
-    DeviceOption,
-    announce,
-    check_output_folder,
-    parse_numbers,
-    parse_pair,
-    split_list,
-)
+from ..pretrained.locating import locate_model
+from ..utils.messages import echo
+from .data_options import DeviceOption, announce, check_output_folder, parse_numbers, parse_pair, split_list
 
 _SEVERAL = " Several with spaces or commas between."
 

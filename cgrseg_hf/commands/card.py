@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..terminal import echo
+from ..utils.messages import echo
 
 _WRITERS = {"report.json": "cgrseg evaluate", "benchmark.json": "cgrseg benchmark"}
 
@@ -46,7 +46,7 @@ def card(
 
     model_cards/cgrseg-t-camvid.yaml in the repository shows what the facts look like.
     """
-    from ..model_card import FACTS_HINT, check_may_write, read_facts
+    from ..hub.model_card import FACTS_HINT, check_may_write, read_facts
 
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
@@ -62,7 +62,7 @@ def card(
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
     from ..evaluation.report import check_report
-    from ..model_card import describe_size, make_model_card, read_log, write_card
+    from ..hub.model_card import describe_size, make_model_card, read_log, write_card
 
     config = AutoConfig.from_pretrained(folder)
     check_report(scores, folder, config.id2label, report)

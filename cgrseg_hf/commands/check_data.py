@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import echo
+from ..utils.messages import echo
 from .data_options import (
     AnnotationColumnOption,
     ClassNamesOption,

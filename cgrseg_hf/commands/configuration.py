@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..model_location import PRESET_NAMES, locate_model
+from ..pretrained.locating import PRESET_NAMES, locate_model
 from ..training.config import TrainingConfig, field_types, load_recipe, recipe_names, without_none
 from .data_options import announce, check_source, parse_pair
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ..model_location import locate_model
-from ..terminal import echo
+from ..pretrained.locating import locate_model
+from ..utils.messages import echo
 from .data_options import ClassNamesOption, DatasetOption, announce, check_names, refuse_options
 
 _CHECKPOINT_SUFFIX = ".pth"
@@ -69,7 +69,7 @@ def _from_checkpoint(source: str, target: Path, dataset: str | None, class_names
     from ..conversion import from_official
     from ..data.catalog import get_description
     from ..data.loading import read_class_names
-    from ..image_processing_cgrseg import CGRSegImageProcessor
+    from ..model.image_processing_cgrseg import CGRSegImageProcessor
 
     names = None
     if class_names is not None:
@@ -97,8 +97,8 @@ def _to_checkpoint(source: str, target: Path) -> None:
     import torch
 
     from ..conversion import to_official
-    from ..model_loading import load_model
-    from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+    from ..model.modeling_cgrseg import CGRSegForSemanticSegmentation
+    from ..pretrained.loading import load_model
 
     model = load_model(source, dtype="auto")
     if not isinstance(model, CGRSegForSemanticSegmentation):

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..inference.engine_names import EngineName
-from ..precisions import PRECISIONS, full_name
-from ..suggestions import did_you_mean
-from ..terminal import echo
+from ..engines.names import PRECISIONS, EngineName, full_name
+from ..utils.messages import did_you_mean, echo
 
 DatasetOption = Annotated[
     str | None,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ..model_location import SHIPPED, locate_model
-from ..terminal import echo
+from ..pretrained.locating import SHIPPED, locate_model
+from ..utils.messages import echo
 from .data_options import DeviceOption, EngineOption, announce
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from ..export.settings import is_export
-from ..model_location import SHIPPED, find_fetched, locate_model
-from ..terminal import echo
+from ..engines.export_settings import is_export
+from ..pretrained.locating import SHIPPED, find_fetched, locate_model
+from ..utils.messages import echo
 from .data_options import (
     AnnotationColumnOption,
     ClassNamesOption,
@@ -117,8 +117,8 @@ def evaluate(
     from ..data import load_data, read_class_names
     from ..evaluation import evaluate_model, per_class_table, write_report
     from ..export import ExportedModel
-    from ..model_loading import load_model
-    from ..processes import AUTOCAST_TYPES, make_accelerator
+    from ..pretrained.loading import load_model
+    from ..utils.processes import AUTOCAST_TYPES, make_accelerator
 
     accelerator = make_accelerator()
     image_processor = AutoImageProcessor.from_pretrained(location)

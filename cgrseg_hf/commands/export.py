@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..engines.export_settings import DEFAULT_OPSET, PRECISIONS, ExportSettings
 from ..export.checks import check_output, find_photos, locate_source
-from ..export.settings import DEFAULT_OPSET, PRECISIONS, ExportSettings
-from ..model_location import SHIPPED
-from ..terminal import echo
+from ..pretrained.locating import SHIPPED
+from ..utils.messages import echo
 from .data_options import announce, parse_pair, parse_precision, refuse_options
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..pretrained import DEFAULT_MODEL
-from ..terminal import echo
+from ..utils.messages import echo
 from .data_options import announce
 
 _DISTRIBUTION = "cgrseg-hf"
@@ -36,7 +36,7 @@ def info(
     if not as_json:
         announce("Trying the engines" if check else "Looking around")
     if clear_exports:
-        from ..inference.export_cache import clear_exports as clear
+        from ..export.cache import clear_exports as clear
 
         number, size = clear()
         echo(f"Deleted {number} exports, {size / 1e6:.0f} MB.", err=as_json)
@@ -55,10 +55,10 @@ def info(
 def _find() -> dict[str, Any]:
     import torch
 
-    from ..inference.engines import ENGINE_PACKAGES
-    from ..inference.export_cache import exports_folder, measure_exports
-    from ..optional import find_missing_packages
-    from ..provenance import count_cores, find_git_commit, find_processor, find_versions
+    from ..engines.names import ENGINE_PACKAGES
+    from ..export.cache import exports_folder, measure_exports
+    from ..utils.optional import find_missing_packages
+    from ..utils.provenance import count_cores, find_git_commit, find_processor, find_versions
 
     extras = _find_extras()
     core = extras.pop(None)
@@ -92,7 +92,7 @@ def _find_extras() -> dict[str | None, list[str]]:
 
 def _find_missing(packages: list[str]) -> list[str]:
     """Those of the packages, by the names under which they are installed, that are not there."""
-    from ..provenance import find_versions
+    from ..utils.provenance import find_versions
 
     installed = find_versions(*packages)
     return [package for package in packages if package not in installed]

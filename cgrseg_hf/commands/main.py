@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..suggestions import did_you_mean
-from ..terminal import echo, guard_messages, printable, reason_of
+from ..utils.messages import did_you_mean, echo, guard_messages, printable, reason_of
 from .ablate import ablate
 from .benchmark import benchmark
 from .card import card

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..model_location import SHIPPED, locate_model
-from ..suggestions import did_you_mean
-from ..terminal import echo, one_line
+from ..pretrained.locating import SHIPPED, locate_model
+from ..utils.messages import did_you_mean, echo, one_line
 from .data_options import (
     DeviceOption,
     EngineOption,
@@ -127,7 +126,8 @@ def predict(
     from tqdm.auto import tqdm
     from transformers import AutoConfig
 
-    from ..inference import Segmenter, keep_freed_memory
+    from ..engines.memory import keep_freed_memory
+    from ..inference import Segmenter
     from ..inference.threads import map_ahead
     from ..inference.videos import import_av, is_video
     from ..visualization.heat_maps import find_class
@@ -212,8 +212,8 @@ def _write(
     targets: Mapping[Any, Path], heat_maps: Sequence[str], segmentation: "Segmentation"
 ) -> dict[str, Any] | Exception:
     """What was written of one photo, or an error if it cannot be read again."""
-    from ..inference import UnreadablePictureError
     from ..inference.results import write_results
+    from ..model.image_reading_cgrseg import UnreadablePictureError
 
     try:
         return write_results(segmentation, targets[segmentation.source], heat_maps)
@@ -225,7 +225,8 @@ def _segment_videos(
     segmenter: "Segmenter", jobs: "list[Job]", options: dict[str, Any], failures: list[Exception]
 ) -> Iterator[dict[str, Any]]:
     """What was written of each video."""
-    from ..inference import UnreadablePictureError, Video
+    from ..inference import Video
+    from ..model.image_reading_cgrseg import UnreadablePictureError
     from .video_results import segment_video
 
     for job in jobs:
@@ -268,7 +269,7 @@ def _predict_on_cluster(
 def _segment_in_windows(
     segmenter: "Segmenter", jobs: "list[Job]", windows: dict[str, Any], failures: list[Exception]
 ) -> "Iterator[Segmentation]":
-    from ..inference import UnreadablePictureError
+    from ..model.image_reading_cgrseg import UnreadablePictureError
 
     for job in jobs:
         classes = None

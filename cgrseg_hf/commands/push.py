@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import echo
+from ..utils.messages import echo
 
 
 def push(

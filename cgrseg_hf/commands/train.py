@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..terminal import echo
 from ..training.config import TrainingConfig
+from ..utils.messages import echo
 from .configuration import takes_configuration
 
 
@@ -28,8 +28,8 @@ def train(
     Every value of a recipe has an option of its own. On several GPUs: accelerate launch -m cgrseg_hf train, with the
     same options.
     """
-    from ..processes import leave_group
     from ..training.loop import train as run_training
+    from ..utils.processes import leave_group
 
     result = run_training(config, resume=resume)
     is_main = leave_group()

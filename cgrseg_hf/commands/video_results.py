@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..terminal import printable
+from ..utils.messages import printable
 
 # What a frame's classes are called.
 _FRAME = re.compile(r"\d{6,}\.png")

@@ -5,7 +5,6 @@ Three namings are known: the reference code's (mmsegmentation), that of Efficien
 files, and timm's. Nothing outside this folder knows any of them.
 """
 
-from .imagenet import ImageNetReport, load_imagenet_backbone
-from .official import from_official, to_official
+import lazy_loader
 
-__all__ = ["ImageNetReport", "from_official", "load_imagenet_backbone", "to_official"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ..terminal import one_line
+from ..utils.messages import one_line
 
 # What files that are mistaken for checkpoints begin with, in lower case.
 _KINDS = {

@@ -15,9 +15,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import nn
 
-from ..model_loading import checked_downloads
-from ..model_location import ask_hub
-from ..modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PositionBias
+from ..model.modeling_efficientformerv2 import EfficientFormerV2Backbone, EfficientFormerV2PositionBias
+from ..pretrained.loading import checked_downloads
+from ..pretrained.locating import ask_hub
 from .files import find_state_dict, read_checkpoint
 from .names import OFFICIAL_BACKBONE, TIMM_BACKBONE, describe_misfit, rename, same_but_for_ones
 

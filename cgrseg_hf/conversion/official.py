@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from ..configuration_cgrseg import (
+from ..model.configuration_cgrseg import (
     PRESETS,
     SIZE_DIVISOR,
     CGRSegConfig,
     EfficientFormerV2Config,
     check_override_names,
 )
-from ..modeling_cgrseg import CGRSegForSemanticSegmentation
-from ..modeling_efficientformerv2 import position_distances
+from ..model.modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..model.modeling_efficientformerv2 import position_distances
 from .files import find_state_dict, read_checkpoint
 from .names import describe_misfit, enumerate_names, official_name, same_but_for_ones
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..suggestions import did_you_mean
+from ..utils.messages import did_you_mean
 from .label_mapping import LabelMapping
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

@@ -14,7 +14,7 @@ import numpy as np
 from datasets import IterableDataset
 from tqdm.auto import tqdm
 
-from ..terminal import one_line
+from ..utils.messages import one_line
 from .label_mapping import OFF_BY_ONE_REMEDY, LabelMapping
 from .loading import (
     SegmentationData,

@@ -15,8 +15,8 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from PIL import Image
 
-from ..image_processing_cgrseg import NotPixelsError, find_orientation, pil_to_array, turn_as_seen
-from ..terminal import one_line
+from ..model.image_reading_cgrseg import NotPixelsError, find_orientation, pil_to_array, turn_as_seen
+from ..utils.messages import one_line
 from .catalog import DatasetDescription, find_source
 from .label_mapping import LabelMapping, check_ignore_index
 from .layouts import SplitNotFoundError, find_convention, find_file_pairs

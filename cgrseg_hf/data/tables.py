@@ -26,9 +26,9 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from ..image_processing_cgrseg import check_is_file, open_header
-from ..model_location import ask_hub
-from ..suggestions import did_you_mean
+from ..model.image_reading_cgrseg import check_is_file, open_header
+from ..pretrained.locating import ask_hub
+from ..utils.messages import did_you_mean
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
 
 # A picture of one channel may hold class ids.

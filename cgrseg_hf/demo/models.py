@@ -21,8 +21,8 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
 from ..inference import Segmenter
-from ..model_loading import checked_downloads
-from ..terminal import reason_of
+from ..pretrained.loading import checked_downloads
+from ..utils.messages import reason_of
 from .errors import DemoError
 from .limits import LARGEST_DOWNLOAD, LARGEST_SETTINGS, Limits, check_model
 

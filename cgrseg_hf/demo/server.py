@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..optional import import_optional
+from ..utils.optional import import_optional
 from .examples import PHOTOS
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..inference import Segmentation, UnreadablePictureError
-from ..inference.pictures import Picture, TooManyPixelsError, open_picture, to_photo
+from ..inference import Segmentation
+from ..model.image_reading_cgrseg import Picture, TooManyPixelsError, UnreadablePictureError, open_picture, to_photo
 from ..visualization import draw_heat_map, draw_overlay
 from .errors import DemoError
 from .limits import Limits

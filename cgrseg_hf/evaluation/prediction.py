@@ -17,9 +17,9 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..configuration_cgrseg import CGRSegConfig
-from ..image_processing_cgrseg import turn_as_seen
-from ..post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
+from ..model.configuration_cgrseg import CGRSegConfig
+from ..model.image_reading_cgrseg import turn_as_seen
+from ..model.post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
 
 REFERENCE_SIZE_DIVISOR = 32
 REFERENCE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..provenance import digest_weights, find_git_commit, find_versions
+from ..utils.provenance import digest_weights, find_git_commit, find_versions
+from ..visualization.panels import draw_confusion_matrix, draw_panel
 from .evaluator import EvaluationResult
-from .panels import draw_confusion_matrix, draw_panel
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "pillow")
 # A spreadsheet takes what begins with one of these for a formula; the last four are wide forms of the first ones.

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from transformers import EvalPrediction
 
-from ..post_processing_cgrseg import image_size_of_input, label_map_from_logits
+from ..model.geometry_cgrseg import image_size_of_input
+from ..model.post_processing_cgrseg import label_map_from_logits
 from .metric import MeanIoU
 
 # Trainer pads what differs in height between batches or processes with this.

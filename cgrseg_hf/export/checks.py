@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.layouts import IMAGE_SUFFIXES, list_files
-from ..model_location import locate_model
-from .settings import ExportSettings, is_export
+from ..engines.export_settings import ExportSettings, is_export
+from ..pretrained.locating import locate_model
 
 
 def locate_source(name_or_folder: str | os.PathLike) -> str:

@@ -7,9 +7,10 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
-from ..inference.engines import Engine, make_engine
-from ..modeling_cgrseg import CGRSegSemanticSegmenterOutput, find_image_sizes
-from .settings import read_settings
+from ..engines.engine import Engine
+from ..engines.exported_engine import open_export
+from ..model.geometry_cgrseg import find_image_sizes
+from ..model.modeling_cgrseg import CGRSegSemanticSegmenterOutput
 
 
 class ExportedModel(PreTrainedModel):
@@ -63,8 +64,7 @@ class ExportedModel(PreTrainedModel):
             ValueError: If the folder is no such export.
             ImportError: If the engine's package is not installed.
         """
-        read_settings(folder)
-        return cls(AutoConfig.from_pretrained(folder), make_engine(folder, device=device, num_threads=num_threads))
+        return cls(AutoConfig.from_pretrained(folder), open_export(folder, "auto", device, None, num_threads))
 
     @property
     def device(self) -> torch.device:

@@ -15,19 +15,20 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 
-from ..configuration_cgrseg import CGRSegConfig
-from ..image_processing_cgrseg import CGRSegImageProcessorPil
-from ..inference.pictures import open_picture, to_photo
-from ..model_loading import load_model
-from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
-from ..provenance import find_versions
+from ..engines.export_settings import DEFAULT_OPSET, ExportSettings, write_settings
+from ..engines.runtimes import load_runtime
+from ..model.configuration_cgrseg import CGRSegConfig
+from ..model.geometry_cgrseg import LOGITS_STRIDE
+from ..model.image_processing_cgrseg import CGRSegImageProcessorPil
+from ..model.image_reading_cgrseg import open_picture, to_photo
+from ..model.post_processing_cgrseg import label_map_dtype
+from ..pretrained.loading import load_model
+from ..utils.provenance import find_versions
 from .checks import check_output, find_photos, locate_source
 from .onnx_file import write_onnx
 from .openvino_file import write_openvino
 from .parity import ParityReport, compare
 from .parts import LabelMap, Network, Parts, PicturePreparation, find_num_channels
-from .runtimes import load_runtime
-from .settings import DEFAULT_OPSET, ExportSettings, write_settings
 from .torch_file import write_torch
 
 _WRITERS = {"onnx": write_onnx, "openvino": write_openvino, "torch": write_torch}

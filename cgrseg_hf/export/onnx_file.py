@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..optional import import_optional
+from ..engines.export_settings import ExportSettings
+from ..utils.optional import import_optional
 from .parts import Parts
-from .settings import ExportSettings
 
 if TYPE_CHECKING:
     import onnx

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from accelerate.utils import patch_environment
 from torch import nn
 from transformers.utils import logging
 
-from ..environment import environment_variable
-from ..optional import import_optional
+from ..engines.export_settings import ExportSettings
+from ..utils.optional import import_optional
 from .parts import Parts
-from .settings import ExportSettings
 
 if TYPE_CHECKING:
     import openvino
@@ -35,7 +35,7 @@ def write_openvino(
     openvino = import_optional("openvino", "export", "OpenVINO files")
     examples = parts.examples(None)
     # OpenVINO's and NNCF's tools report their use over the network, except where this is set.
-    with environment_variable("CI", "true"):
+    with patch_environment(CI="true"):
         models = {}
         for name, part in parts.named():
             model = _convert(part, examples, parts.inputs(name), parts.output(name))

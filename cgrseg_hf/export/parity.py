@@ -11,10 +11,11 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..post_processing_cgrseg import image_size_of_input, label_map_from_logits
+from ..engines.export_settings import ExportSettings
+from ..engines.runtimes import Runtime
+from ..model.geometry_cgrseg import image_size_of_input
+from ..model.post_processing_cgrseg import label_map_from_logits
 from .parts import find_num_channels
-from .runtimes import Runtime
-from .settings import ExportSettings
 
 # Heights and widths of the pictures that every file of any size is tried on: odd ones, tall ones and wide ones.
 SIZES = ((65, 96), (97, 131), (224, 320), (353, 255), (512, 512))

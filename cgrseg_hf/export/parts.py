@@ -14,9 +14,10 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.image_utils import PILImageResampling
 
-from ..configuration_cgrseg import SIZE_DIVISOR
-from ..image_processing_cgrseg import CGRSegImageProcessingMixin
-from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_dtype
+from ..model.configuration_cgrseg import SIZE_DIVISOR
+from ..model.geometry_cgrseg import LOGITS_STRIDE
+from ..model.image_processing_cgrseg import CGRSegImageProcessingMixin
+from ..model.post_processing_cgrseg import label_map_dtype
 
 _MODES = {PILImageResampling.BILINEAR: "bilinear", PILImageResampling.BICUBIC: "bicubic"}
 

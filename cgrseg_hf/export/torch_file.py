@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..engines.export_settings import ExportSettings
 from .parts import Parts, Whole
-from .settings import ExportSettings
 
 
 def write_torch(

@@ -1,6 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Trained models to the Hugging Face Hub."""
+"""Push trained models to the Hugging Face Hub, and write their model cards."""
 
-from .pushing import Push, check_loading, push_folder
+import lazy_loader
 
-__all__ = ["Push", "check_loading", "push_folder"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

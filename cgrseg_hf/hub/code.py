@@ -12,9 +12,12 @@ from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from .files import CONFIG, IMAGE_PROCESSOR, check_inside, read_json, write_json
 
 HANDLER = "handler.py"
-_OF_ENDPOINTS = (HANDLER, "requirements.txt")
 _OWN_IMAGE_PROCESSORS = (CGRSegImageProcessor.__name__, CGRSegImageProcessorPil.__name__)
-_OWN_FOLDER = Path(__file__).parent
+_OWN_FILES = {
+    HANDLER: Path(__file__).parent / HANDLER,
+    "requirements.txt": Path(__file__).parent / "templates" / "requirements.txt",
+}
+_MODEL_FOLDER = Path(__file__).parents[1] / "model"
 # Settings by which transformers finds code.
 _NAMES_OF_CODE = ("auto_map", "custom_pipelines")
 
@@ -39,8 +42,8 @@ def stage_code(source: Path, target: Path, trust_remote_code: bool = False, *, h
         ValueError: If there is code that is not of this package, and nobody vouches for it.
     """
     if has_weights:
-        for name in _OF_ENDPOINTS:
-            shutil.copy2(_OWN_FOLDER / name, target / name)
+        for name in _OWN_FILES:
+            shutil.copy2(_OWN_FILES[name], target / name)
     if trust_remote_code:
         for file in find_code(source):
             check_inside(file, source)
@@ -57,17 +60,17 @@ def stage_code(source: Path, target: Path, trust_remote_code: bool = False, *, h
 
 def find_code(folder: Path) -> list[Path]:
     """The files of a folder that are code, or name packages to install for it."""
-    return sorted({*folder.glob("*.py"), *(folder / name for name in _OF_ENDPOINTS if (folder / name).is_file())})
+    return sorted({*folder.glob("*.py"), *(folder / name for name in _OWN_FILES if (folder / name).is_file())})
 
 
 def find_foreign_code(source: Path, target: Path) -> list[str]:
     """What code of a model's folder, or named by the staged settings, is not of this package."""
     foreign = []
     for file in find_code(source):
-        if file.name in _OF_ENDPOINTS:
-            is_own = file.read_bytes() == (_OWN_FOLDER / file.name).read_bytes()
+        if file.name in _OWN_FILES:
+            is_own = file.read_bytes() == _OWN_FILES[file.name].read_bytes()
         else:
-            staged, own = target / file.name, _OWN_FOLDER.parent / file.name
+            staged, own = target / file.name, _MODEL_FOLDER / file.name
             is_own = staged.is_file() and own.is_file() and staged.read_bytes() == own.read_bytes()
         if not is_own:
             foreign.append(file.name)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..export.settings import EXPORT_FILE, MODEL_FILES
+from ..engines.export_settings import EXPORT_FILE, MODEL_FILES
 
 CONFIG, IMAGE_PROCESSOR, REPORT = "config.json", "preprocessor_config.json", "report.json"
 REPORT_FILES = ("per_class.csv", "confusion_matrix.png")

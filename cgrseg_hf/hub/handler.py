@@ -13,8 +13,8 @@ from typing import Any
 from PIL import Image
 from transformers import pipeline
 
-# Formats of pixels, those of cgrseg_hf.image_processing_cgrseg. Pillow knows others, one of which, PostScript, it hands
-# to a program that runs it.
+# Formats of pixels, as in image_reading_cgrseg.py. Pillow knows others, one of which, PostScript, it hands to a program
+# that runs it.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
 # Those of transformers' pipeline.

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from ..export.settings import EXPORT_FILE
+from ..engines.export_settings import EXPORT_FILE
 from .cards import CARD_FILE, is_written_by_push
 from .files import EXPORT_FILES, PICTURES, REPORT, REPORT_FILES
 

@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 from transformers import PreTrainedConfig
 
+from ..engines.export_settings import EXPORT_FILE, is_export, read_settings
 from ..evaluation.report import check_report, without_sources
-from ..export.settings import EXPORT_FILE, is_export, read_settings
-from ..inference.pictures import open_picture, to_photo
-from ..model_card import check_weights
+from ..model.image_reading_cgrseg import open_picture, to_photo
 from ..visualization import draw_overlay
 from .cards import CARD_FILE, extend_card, read_card
 from .code import HANDLER, stage_code
@@ -28,6 +27,7 @@ from .files import (
     read_json,
     write_json,
 )
+from .model_card import check_weights
 from .repos import PICTURE_ENDINGS
 
 _MODEL_FILES = (CONFIG, IMAGE_PROCESSOR, "model*.safetensors", "model.safetensors.index.json", "LICENSE*")

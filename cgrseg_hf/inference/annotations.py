@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..optional import import_optional
+from ..utils.optional import import_optional
 
 if TYPE_CHECKING:
     import supervision

@@ -8,9 +8,9 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from ..optional import import_optional
+from ..model.image_reading_cgrseg import TIFF_SUFFIXES
+from ..utils.optional import import_optional
 from ..visualization.colors import Color
-from .pictures import TIFF_SUFFIXES
 
 _TIFF_TILE = 256
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..post_processing_cgrseg import LOGITS_STRIDE
+from ..model.geometry_cgrseg import LOGITS_STRIDE
 
 # Scores that are held at once while they become one value a pixel: 64 MB in float32.
 _SCORES_AT_ONCE = 2**24

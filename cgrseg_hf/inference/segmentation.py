@@ -12,13 +12,20 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..model.image_reading_cgrseg import (
+    Picture,
+    PictureSource,
+    TooManyPixelsError,
+    describe_source,
+    open_picture,
+    to_photo,
+)
 from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
 from ..visualization.heat_maps import find_class
 from ..visualization.photos import check_opacity
 from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
+from .image_rows import TiffRows, read_reduced
 from .label_map_files import open_label_map, save_label_map
-from .picture_rows import TiffRows, read_reduced
-from .pictures import Picture, PictureSource, TooManyPixelsError, describe_source, open_picture, to_photo
 from .resampling import map_strips, scores_of_region
 
 if TYPE_CHECKING:

@@ -18,18 +18,16 @@ from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
-from ..configuration_cgrseg import SIZE_DIVISOR
 from ..data.layouts import list_pictures
-from ..image_processing_cgrseg import CGRSegImageProcessingMixin, NotPixelsError
-from ..model_location import locate_model
-from ..post_processing_cgrseg import image_size_of_input, label_map_dtype, label_map_from_logits, resize_logits
-from ..pretrained import DEFAULT_MODEL
-from ..visualization import class_colors
-from .engine_names import EngineName
-from .engines import Engine, make_engine
-from .label_map_files import check_strips_suffix, label_type, write_strips
-from .picture_rows import PictureRows, open_rows, read_reduced
-from .pictures import (
+from ..engines.engine import Engine
+from ..engines.memory import keep_freed_memory  # noqa: F401 (a public name of this package)
+from ..engines.names import EngineName
+from ..export.choosing import make_engine
+from ..model.configuration_cgrseg import SIZE_DIVISOR
+from ..model.geometry_cgrseg import image_size_of_input
+from ..model.image_processing_cgrseg import CGRSegImageProcessingMixin
+from ..model.image_reading_cgrseg import (
+    NotPixelsError,
     Picture,
     PictureSource,
     UnreadablePictureError,
@@ -41,6 +39,12 @@ from .pictures import (
     rows_to_photo,
     to_photo,
 )
+from ..model.post_processing_cgrseg import label_map_dtype, label_map_from_logits, resize_logits
+from ..pretrained import DEFAULT_MODEL
+from ..pretrained.locating import locate_model
+from ..visualization import class_colors
+from .image_rows import PictureRows, open_rows, read_reduced
+from .label_map_files import check_strips_suffix, label_type, write_strips
 from .resampling import pixel_entropy
 from .segmentation import Segmentation, count_pixels
 from .threads import map_ahead

@@ -15,9 +15,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..configuration_cgrseg import SIZE_DIVISOR
-from ..post_processing_cgrseg import LOGITS_STRIDE, label_map_from_logits
-from .picture_rows import PictureRows
+from ..model.configuration_cgrseg import SIZE_DIVISOR
+from ..model.geometry_cgrseg import LOGITS_STRIDE
+from ..model.post_processing_cgrseg import label_map_from_logits
+from .image_rows import PictureRows
 from .resampling import resample, taps
 
 _SMALLEST_TILE = 64

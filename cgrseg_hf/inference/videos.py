@@ -8,8 +8,8 @@ from types import ModuleType, TracebackType
 
 import numpy as np
 
-from ..optional import import_optional
-from .pictures import UnreadablePictureError
+from ..model.image_reading_cgrseg import UnreadablePictureError
+from ..utils.optional import import_optional
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..processes import make_accelerator
+from ..utils.processes import make_accelerator
 from .config import TrainingConfig
 from .loop import train
 

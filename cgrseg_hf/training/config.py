@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..precisions import full_name
-from ..suggestions import did_you_mean
-from ..yaml_files import read_yaml
+from ..engines.names import full_name
+from ..utils.messages import did_you_mean
+from ..utils.yaml_files import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 

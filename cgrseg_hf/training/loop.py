@@ -22,16 +22,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data import (
-    SegmentationData,
-    SplitNotFoundError,
-    check_first_masks,
-    load_data,
-    read_class_names,
-)
+from ..data import SegmentationData, SplitNotFoundError, check_first_masks, load_data, read_class_names
 from ..data.batches import make_training_loader, read_batches
 from ..data.transforms import training_transforms
-from ..processes import MIXED_PRECISIONS, make_accelerator
+from ..utils.processes import MIXED_PRECISIONS, make_accelerator
 from . import checkpoints
 from .config import TrainingConfig, load_recipe
 from .faults import describe_divergence, describe_end

@@ -4,7 +4,7 @@
 import torch
 from torch import nn
 
-from ..post_processing_cgrseg import resize_to_input
+from ..model.post_processing_cgrseg import resize_to_input
 
 
 def summed_loss(

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..configuration_cgrseg import PRESETS, CGRSegConfig
 from ..conversion import load_imagenet_backbone
 from ..data import SegmentationData
-from ..image_processing_cgrseg import CGRSegImageProcessor
-from ..model_loading import load_model
-from ..model_location import locate_model
-from ..modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..model.configuration_cgrseg import PRESETS, CGRSegConfig
+from ..model.image_processing_cgrseg import CGRSegImageProcessor
+from ..model.modeling_cgrseg import CGRSegForSemanticSegmentation
+from ..pretrained.loading import load_model
+from ..pretrained.locating import locate_model
 from .config import TrainingConfig
 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..data import SegmentationData
 from ..evaluation import EvaluationResult, evaluate_model
-from ..processes import AUTOCAST_TYPES
+from ..utils.processes import AUTOCAST_TYPES
 from . import checkpoints
 from .config import TrainingConfig
 from .ema import average_weights

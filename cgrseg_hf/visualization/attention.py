@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import nn
 
-from ..configuration_cgrseg import SIZE_DIVISOR
+from ..model.configuration_cgrseg import SIZE_DIVISOR
 from .colors import Color, class_colors
 from .fonts import FAINT_TEXT_COLOR, TEXT_COLOR, load_font, shorten, text_size_for
 from .heat_maps import ColorMapName, draw_heat_map, resize_values

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..suggestions import did_you_mean
+from ..utils.messages import did_you_mean
 from .fonts import FAINT_TEXT_COLOR, TEXT_COLOR, load_font, shorten, text_size_for
 from .overlays import place_right
 from .photos import check_opacity, to_rgb

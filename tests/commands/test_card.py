@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from card_rules import find_errors
+from helpers.card_rules import find_errors
 from PIL import Image
 from transformers import AutoImageProcessor
 from typer.testing import CliRunner
@@ -18,7 +18,7 @@ from cgrseg_hf.commands.main import app
 from cgrseg_hf.data import SegmentationData, load_data
 from cgrseg_hf.evaluation import evaluate_model, write_report
 from cgrseg_hf.hub.cards import read_card
-from cgrseg_hf.model_card import check_weights
+from cgrseg_hf.hub.model_card import check_weights
 
 FACTS = """name: My model
 summary: It segments.

@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cgrseg_hf.commands.main import app, main
+from cgrseg_hf.engines.export_settings import ExportSettings, read_settings
 from cgrseg_hf.export.parity import make_picture
-from cgrseg_hf.export.settings import ExportSettings, read_settings
 from cgrseg_hf.inference import Segmenter
 
 

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from cgrseg_hf.commands.main import app
-from cgrseg_hf.inference.engine_names import ENGINE_NAMES
+from cgrseg_hf.engines.names import ENGINE_NAMES
 
 
 def test_what_is_installed():
@@ -51,7 +51,7 @@ def test_kept_exports_are_deleted(monkeypatch, tmp_path):
 
 def test_an_engine_that_fails(monkeypatch):
     engines = {"torch": (), "abacus": ()}  # the second is installed, and computes nothing
-    monkeypatch.setattr("cgrseg_hf.inference.engines.ENGINE_PACKAGES", engines)
+    monkeypatch.setattr("cgrseg_hf.engines.names.ENGINE_PACKAGES", engines)
     shown = CliRunner().invoke(app, ["info", "--check"])
     lines = [line.split(maxsplit=1) for line in shown.stdout.splitlines()]
     states = {line[0]: line[1] for line in lines if line and line[0] in engines}

@@ -33,7 +33,7 @@ def model(tiny_config, tmp_path_factory) -> Path:
 def predict(model, tmp_path, monkeypatch):
     """Run the command in a folder of its own, without touching this process's allocator."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cgrseg_hf.inference.memory.keep_freed_memory", lambda: True)
+    monkeypatch.setattr("cgrseg_hf.engines.memory.keep_freed_memory", lambda: True)
 
     def run(*arguments: str):
         return CliRunner().invoke(app, ["predict", *arguments, "--model", str(model), "--engine", "torch"])

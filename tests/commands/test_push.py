@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from card_rules import find_errors
-from hub_client import PUSHED_REPO
-from hub_process import Hub, client_environment, run_client
+from helpers.card_rules import find_errors
+from helpers.hub_client import PUSHED_REPO
+from helpers.hub_process import Hub, client_environment, run_client
 from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import pipeline
@@ -40,7 +40,9 @@ Many.
 """
 CODE = {
     "configuration_cgrseg.py",
+    "geometry_cgrseg.py",
     "image_processing_cgrseg.py",
+    "image_reading_cgrseg.py",
     "modeling_cgrseg.py",
     "modeling_efficientformerv2.py",
     "optimized_cgrseg.py",

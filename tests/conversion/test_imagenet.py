@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, EfficientFormerV2Backbone, EfficientFormerV2Config
-from cgrseg_hf.configuration_cgrseg import PRESETS
 from cgrseg_hf.conversion import load_imagenet_backbone, to_official
+from cgrseg_hf.model.configuration_cgrseg import PRESETS
 
 TIMM_OF_PRESET = {"xs": "s0", "t": "s1", "b": "s2", "l": "l"}
 

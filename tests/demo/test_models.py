@@ -11,8 +11,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from hub_process import client_environment
-from hub_server import BRANCH
+from helpers.hub_process import client_environment
+from helpers.hub_server import BRANCH
 
 import cgrseg_hf
 from cgrseg_hf.demo import html

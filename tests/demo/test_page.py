@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from page_process import PACKAGE_PARENT, PATIENCE, Page, start_page
+from helpers.page_process import PACKAGE_PARENT, PATIENCE, Page, start_page
 from PIL import Image
 
 from cgrseg_hf.inference import Segmenter

@@ -14,7 +14,7 @@ from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.commands import evaluate as command
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.evaluation import evaluate_model
-from cgrseg_hf.provenance import digest_weights
+from cgrseg_hf.utils.provenance import digest_weights
 
 
 @pytest.fixture(scope="module")

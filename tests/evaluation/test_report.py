@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from cgrseg_hf.evaluation import evaluate_model, per_class_table, without_sources, write_report
-from cgrseg_hf.evaluation.panels import color_label_map, draw_confusion_matrix, draw_panel, get_colors
 from cgrseg_hf.evaluation.report import escape_cell
 from cgrseg_hf.visualization import class_color
+from cgrseg_hf.visualization.panels import color_label_map, draw_confusion_matrix, draw_panel, get_colors
 
 
 def refuse(constant: str) -> None:

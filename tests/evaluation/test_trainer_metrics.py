@@ -7,7 +7,7 @@ import torch
 from transformers import EvalPrediction, SegformerConfig, SegformerForSemanticSegmentation, Trainer, TrainingArguments
 
 from cgrseg_hf.evaluation import MeanIoU, make_compute_metrics, preprocess_logits_for_metrics
-from cgrseg_hf.post_processing_cgrseg import resize_logits
+from cgrseg_hf.model.post_processing_cgrseg import resize_logits
 
 
 def make_examples(sizes: list[tuple[int, int]]) -> list[dict[str, torch.Tensor]]:

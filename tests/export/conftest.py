@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cgrseg_hf.export.runtimes import Runtime, load_runtime
+from cgrseg_hf.engines.runtimes import Runtime, load_runtime
 
 
 @pytest.fixture(scope="session")

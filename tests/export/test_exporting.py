@@ -20,11 +20,11 @@ from transformers import (
 )
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessorPil, __version__
+from cgrseg_hf.engines.export_settings import ExportSettings, is_export, read_settings
 from cgrseg_hf.export import ParityError, export_model
 from cgrseg_hf.export.checks import find_photos
 from cgrseg_hf.export.exporting import _read_photo
 from cgrseg_hf.export.parity import SIZES, TOLERANCES, Comparison, ParityReport, compare, make_picture
-from cgrseg_hf.export.settings import ExportSettings, is_export, read_settings
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoImageProcessor
 
-from cgrseg_hf.export import runtimes, shape_cache
+from cgrseg_hf.engines import runtimes, shape_cache
+from cgrseg_hf.engines.runtimes import load_runtime
 from cgrseg_hf.export.parity import RESIZING_TOLERANCE, TOLERANCES, Tolerance, make_picture
-from cgrseg_hf.export.runtimes import load_runtime
 
 # Programs in which heights and widths are symbols take their exporters a minute and more; those of one size do not.
 LONG_ONNX, LONG_TORCH = (pytest.param(format, marks=pytest.mark.long) for format in ("onnx", "torch"))
@@ -318,7 +318,7 @@ def test_children_may_end_after_openvino_files(exported):
     """The end of a child process is a signal, which is handled on a stack that OpenVINO must not have taken away."""
     program = """if True:
         import signal, subprocess, sys
-        from cgrseg_hf.export.runtimes import load_runtime
+        from cgrseg_hf.engines.runtimes import load_runtime
         signal.signal(signal.SIGCHLD, lambda *_: None)
         first, second = load_runtime(sys.argv[1]), load_runtime(sys.argv[1])
         del first

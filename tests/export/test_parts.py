@@ -10,7 +10,7 @@ from transformers.image_utils import PILImageResampling, SizeDict
 from cgrseg_hf import CGRSegImageProcessorPil
 from cgrseg_hf.export.parity import make_picture
 from cgrseg_hf.export.parts import LabelMap, PicturePreparation, _resized_size
-from cgrseg_hf.image_processing_cgrseg import get_output_size
+from cgrseg_hf.model.image_processing_cgrseg import get_output_size
 
 SIZES = ((65, 96), (97, 131), (200, 90), (300, 400))
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from hub_server import UNKNOWN_TOKEN
+from helpers.hub_server import UNKNOWN_TOKEN
 from huggingface_hub import HfApi, ModelCard
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
-from cgrseg_hf import image_processing_cgrseg
 from cgrseg_hf.hub import check_loading, handler, push_folder
 from cgrseg_hf.hub.cards import extend_card
 from cgrseg_hf.hub.pushing import send_folder
 from cgrseg_hf.hub.repos import Repo, find_leftovers, look_up
 from cgrseg_hf.hub.staging import read_id2label, stage_export, stage_folder, stage_report
+from cgrseg_hf.model import image_reading_cgrseg
 
 CARD = """---
 license: mit
@@ -103,14 +103,14 @@ def test_what_goes_along_has_to_fit(folder: Path, exported, photos: Path, tmp_pa
 
 
 def test_endpoints_get_the_transformers_that_the_package_needs():
-    requirement = Path(handler.__file__).with_name("requirements.txt").read_text().strip()
+    requirement = (Path(handler.__file__).parent / "templates" / "requirements.txt").read_text().strip()
     assert requirement.startswith("transformers>=")
     assert f'    "{requirement}",\n' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
 
 
 def test_endpoints_open_what_the_segmenter_opens(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
-    assert handler.FORMATS == image_processing_cgrseg.FORMATS
+    assert handler.FORMATS == image_reading_cgrseg.FORMATS
     with pytest.raises(ValueError, match="cannot be read"):
         handler.read_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
 
@@ -123,14 +123,14 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
 
     own = Path(push_folder.__code__.co_filename).parents[1]
     for name in ("handler.py", "requirements.txt"):  # as an earlier push wrote them
-        shutil.copy(own / "hub" / name, folder)
+        shutil.copy((own / "hub" / "templates" if name.endswith(".txt") else own / "hub") / name, folder)
     text = (folder / "modeling_cgrseg.py").read_text()
     (folder / "modeling_cgrseg.py").write_text(f"{text}\nraise SystemExit('a stranger')\n")
     config = json.loads((folder / "config.json").read_text())
     elsewhere = {**config, "auto_map": {"AutoConfig": "modeling_other.Other"}}
     (folder / "config.json").write_text(json.dumps(elsewhere))
     staged = stage("own")
-    assert (staged / "modeling_cgrseg.py").read_bytes() == (own / "modeling_cgrseg.py").read_bytes()
+    assert (staged / "modeling_cgrseg.py").read_bytes() == (own / "model" / "modeling_cgrseg.py").read_bytes()
     assert (staged / "handler.py").read_bytes() == (own / "hub" / "handler.py").read_bytes()
     assert json.loads((staged / "config.json").read_text())["auto_map"] == config["auto_map"]
 

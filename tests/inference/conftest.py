@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
+from cgrseg_hf.engines.torch_engine import TorchEngine
 from cgrseg_hf.inference import Segmenter
-from cgrseg_hf.inference.engines import TorchEngine
 
 PHOTOS = Path(__file__).parents[1] / "fixtures" / "photos" / "images"
 

@@ -13,8 +13,8 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 from cgrseg_hf import CGRSegImageProcessor
+from cgrseg_hf.engines.torch_engine import TorchEngine
 from cgrseg_hf.inference import Segmenter, UnreadablePictureError
-from cgrseg_hf.inference.engines import TorchEngine
 from cgrseg_hf.inference.segmentation import Segmentation
 from cgrseg_hf.inference.threads import map_ahead
 

@@ -11,16 +11,10 @@ import torch
 from PIL import Image
 
 from cgrseg_hf.inference import UnreadablePictureError
+from cgrseg_hf.inference.image_rows import open_rows, read_reduced
 from cgrseg_hf.inference.label_map_files import open_label_map, write_strips
-from cgrseg_hf.inference.picture_rows import open_rows, read_reduced
 from cgrseg_hf.inference.resampling import resample
-from cgrseg_hf.inference.tiling import (
-    TileGrid,
-    TileSettings,
-    blend_into_strips,
-    blending_weights,
-    place_windows,
-)
+from cgrseg_hf.inference.tiling import TileGrid, TileSettings, blend_into_strips, blending_weights, place_windows
 
 SIZES = [
     ((500, 333), TileSettings(128, 32)),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 
-from cgrseg_hf.provenance import find_processor
+from cgrseg_hf.utils.provenance import find_processor
 
 EVIDENCE = Path(__file__).parent / "evidence"
 

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import torch
 from evidence import Evidence
+from helpers.page_process import Page, start_page
 from load import COLUMNS, Load, Outcome, put_load
-from page_process import Page, start_page
 from PIL import Image
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.inference import Segmenter, UnreadablePictureError
-from cgrseg_hf.optional import find_missing_packages
+from cgrseg_hf.utils.optional import find_missing_packages
 
 CLIENTS = 64
 LONG = 600.0  # seconds of each long run

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from evidence import Evidence
+from helpers.training_runs import assert_same_weights, find_workers, wait_for_step
 from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
-from training_runs import assert_same_weights, find_workers, wait_for_step
 
 from cgrseg_hf.data import load_data
 from cgrseg_hf.data.batches import make_training_loader, read_batches

@@ -20,14 +20,14 @@ import psutil
 import pytest
 import torch
 from evidence import Evidence
+from helpers.training_runs import ONE_PROCESS, TWO_PROCESSES, assert_same_weights, find_workers, wait_for_step
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from training_runs import ONE_PROCESS, TWO_PROCESSES, assert_same_weights, find_workers, wait_for_step
 
 from cgrseg_hf.data.batches import EndlessBatches
-from cgrseg_hf.processes import make_accelerator
 from cgrseg_hf.training import TrainingConfig, TrainingStoppedError, checkpoints, train
 from cgrseg_hf.training.run_log import RunLog
+from cgrseg_hf.utils.processes import make_accelerator
 
 PAIRS = 48
 LOOKED_AT = 32  # of them, before training starts

@@ -30,8 +30,8 @@ import numpy as np
 import pytest
 import torch
 from evidence import Evidence
-from hub_process import client_environment
-from hub_server import BRANCH, HubRequestHandler, RepoStore
+from helpers.hub_process import client_environment
+from helpers.hub_server import BRANCH, HubRequestHandler, RepoStore
 from PIL import Image
 from transformers import AutoModelForSemanticSegmentation
 
@@ -44,21 +44,21 @@ from cgrseg_hf.data.tables import open_picture
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.models import CardExcerpt, ModelShelf
 from cgrseg_hf.demo.session import ClassArea, PixelAnswer
-from cgrseg_hf.evaluation.panels import draw_confusion_matrix, draw_panel
+from cgrseg_hf.engines.runtimes import load_runtime
 from cgrseg_hf.evaluation.report import _file_name, escape_cell
-from cgrseg_hf.export.runtimes import load_runtime
 from cgrseg_hf.hub.cards import read_card
+from cgrseg_hf.hub.markdown import escape_values
+from cgrseg_hf.hub.model_card import read_facts
 from cgrseg_hf.hub.staging import stage_export, stage_folder, stage_report
 from cgrseg_hf.inference import Segmenter
-from cgrseg_hf.inference.picture_rows import open_rows
+from cgrseg_hf.inference.image_rows import open_rows
 from cgrseg_hf.inference.results import _write_heat_map, plan_jobs
-from cgrseg_hf.model_card import read_facts
-from cgrseg_hf.model_card.markdown import escape_values
-from cgrseg_hf.terminal import printable
 from cgrseg_hf.training import TrainingConfig, checkpoints
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
+from cgrseg_hf.utils.messages import printable
 from cgrseg_hf.visualization.legends import draw_legend
+from cgrseg_hf.visualization.panels import draw_confusion_matrix, draw_panel
 
 PACKAGE_PARENT = Path(cgrseg_hf.__file__).parents[1]
 STARTED = time.monotonic()
@@ -546,7 +546,7 @@ def test_code_beside_a_model_opens_nothing(travelling, tmp_path):
 # Modules that the travelling code may import, and of some the only names.
 IMPORTS = {
     *("ast", "collections", "collections.abc", "contextlib", "copy", "dataclasses", "difflib", "errno"),
-    *("functools", "math", "stat"),
+    *("functools", "math", "stat", "threading"),
     *("numpy", "torch", "torchvision", "transformers", "typing", "PIL"),
     *("huggingface_hub.dataclasses",),
 }
@@ -563,7 +563,7 @@ CALLS = {"open", "exec", "eval", "compile", "__import__", "breakpoint", "input",
 
 def test_code_beside_a_model_imports_nothing_that_reaches_out(travelling):
     files = sorted(file for file in travelling.glob("*.py") if file.name != "handler.py")
-    assert len(files) == 6
+    assert len(files) == 8
     for file in files:
         with trying("imports that reach out", file.name):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -664,7 +664,7 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
             assert "\\u" in said
     with trying("control characters in names", "messages of libraries"):
         record = logging.LogRecord("a", logging.WARNING, "f", 1, "%s", (HOSTILE,), None)
-        from cgrseg_hf.terminal import _PrintableRecord
+        from cgrseg_hf.utils.messages import _PrintableRecord
 
         assert not has_controls(_PrintableRecord(**vars_of(record)).getMessage())
 

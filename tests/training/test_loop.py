@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.training_runs import TWO_PROCESSES
 from PIL import Image
 from safetensors.torch import load_file
-from training_runs import TWO_PROCESSES
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
 
 from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.conversion import to_official
 from cgrseg_hf.data import get_description
-from cgrseg_hf.processes import make_accelerator
 from cgrseg_hf.training import TrainingStoppedError, load_recipe, recipe_names, train
 from cgrseg_hf.training.ablation import run_ablation
 from cgrseg_hf.training.run import TrainingRun
+from cgrseg_hf.utils.processes import make_accelerator
 
 FRAME = {"shortest_edge": 80, "longest_edge": 160}
 

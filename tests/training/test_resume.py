@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.training_runs import assert_same_weights, wait_for_line, wait_for_step
 from safetensors.torch import load_file
-from training_runs import assert_same_weights, wait_for_line, wait_for_step
 from transformers import SegformerConfig
 
 from cgrseg_hf.commands.main import main

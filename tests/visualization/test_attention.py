@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel
-from cgrseg_hf.modeling_cgrseg import RectangularSelfCalibrationAttention
+from cgrseg_hf.model.modeling_cgrseg import RectangularSelfCalibrationAttention
 from cgrseg_hf.visualization import draw_prototype_weights, draw_rectangular_attention, record_attention
 from cgrseg_hf.visualization.attention import _find_range
 
@@ -119,7 +119,7 @@ def test_compiled_models_and_models_without_a_head(model, pixel_values):
 
 def test_models_whose_code_was_loaded_from_elsewhere(model, pixel_values):
     """As with `trust_remote_code=True`: the same classes by name, but others."""
-    spec = importlib.util.spec_from_file_location("cgrseg_hf.modeling_elsewhere", inspect.getfile(CGRSegModel))
+    spec = importlib.util.spec_from_file_location("cgrseg_hf.model.modeling_elsewhere", inspect.getfile(CGRSegModel))
     elsewhere = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(elsewhere)
     other = elsewhere.CGRSegForSemanticSegmentation(model.config).eval()

@@ -1,0 +1,129 @@
+# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
+"""PyTorch as an engine, compiled or not."""
+
+import copy
+import threading
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from .engine import Engine
+from .shape_cache import ShapeCache
+
+
+class TorchEngine(Engine):
+    """
+    PyTorch as it is: the model's inference form where it has one. Calls from several threads take turns.
+
+    Args:
+        model (`PreTrainedModel`): The model. It stays as it is.
+        device (`str` or `torch.device`): Where to run.
+        dtype (`torch.dtype`): Type of the arithmetic.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
+        self.config = model.config
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self._lock = threading.Lock()
+        self._network = _make_network(model, self.device, dtype)
+        self._graphs = _CudaGraphs(self._network, self.device) if self.device.type == "cuda" else None
+
+    @torch.inference_mode()
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """See [`Engine`]."""
+        pixel_values = pixel_values.to(self.device, non_blocking=pixel_values.is_pinned())
+        with self._lock:
+            return self._run(pixel_values).float()
+
+    def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return (self._graphs or self._network)(pixel_values)
+
+
+class CompiledEngine(TorchEngine):
+    """
+    PyTorch through `torch.compile`: the first call of each of the first sizes takes a minute or so.
+
+    Args:
+        model (`PreTrainedModel`): The model. It stays as it is.
+        device (`str` or `torch.device`): Where to run.
+        dtype (`torch.dtype`): Type of the arithmetic.
+    """
+
+    name = "compile"
+
+    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
+        super().__init__(model, device, dtype)
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        self._compiled = torch.compile(self._network, mode=mode)
+
+    def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        # A compiled CUDA graph writes into the same memory in every call.
+        logits = self._compiled(pixel_values)
+        return logits.clone() if self.device.type == "cuda" else logits
+
+
+class _Network(torch.nn.Module):
+    """A model as a function from pixels to logits, in a type of its own."""
+
+    def __init__(self, model: torch.nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.model = model
+        self.dtype = dtype
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.model(pixel_values.to(self.dtype)).logits
+
+
+def _make_network(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> _Network:
+    # Another model is copied: the caller's stays on its device, in its type and mode.
+    model = model.optimize_for_inference() if hasattr(model, "optimize_for_inference") else copy.deepcopy(model)
+    network = _Network(model.eval().requires_grad_(False), dtype).to(device, dtype)
+    return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
+
+
+class _CudaGraphs:
+    """
+    The network's kernels recorded for each shape of input that comes often, and replayed from then on.
+
+    A network of this size starts hundreds of short kernels; replaying saves the processor's time between them.
+    """
+
+    def __init__(self, network: torch.nn.Module, device: torch.device):
+        self.network = network
+        self.device = device
+        # Each holds the memory of one pass through the network.
+        self.recordings: ShapeCache[_Recording] = ShapeCache(self._record)
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        recording = self.recordings.get(pixel_values.shape)
+        if recording is None:
+            return self.network(pixel_values.contiguous(memory_format=torch.channels_last))
+        recording.pixels.copy_(pixel_values)
+        recording.graph.replay()
+        return recording.logits.clone()
+
+    def _record(self, shape: tuple[int, ...]) -> "_Recording":
+        pixels = torch.zeros(shape, device=self.device).contiguous(memory_format=torch.channels_last)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # lets libraries choose their kernels and take their memory before the recording
+                self.network(pixels)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self.network(pixels)
+        kept_tensors = getattr(self.network.model, "kept_tensors", list)
+        return _Recording(graph, pixels, logits, kept_tensors())
+
+
+@dataclass
+class _Recording:
+    graph: torch.cuda.CUDAGraph
+    pixels: torch.Tensor
+    logits: torch.Tensor
+    read: list[torch.Tensor]  # what the kernels read by address, and nobody else may hold
