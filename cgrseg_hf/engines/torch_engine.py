@@ -1,15 +1,75 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""PyTorch as an engine, compiled or not."""
+"""PyTorch as an engine: the model as it is, its inference form, or that form compiled."""
 
 import copy
 import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from .engine import Engine
 from .shape_cache import ShapeCache
+
+
+class PlainEngine(Engine):
+    """
+    Run the very model that is given: no copy, no inference form. Evaluation uses it by default, parity reports and
+    benchmarks compare other engines with it.
+
+    The model keeps its device, type and mode, so call `model.eval()` first. It may be any semantic segmentation model
+    of transformers, and any module whose output has `logits`.
+
+    Args:
+        model (`torch.nn.Module`):
+            The model. It is kept as `engine.model`.
+        autocast (`torch.dtype`, *optional*):
+            Run a float32 model under `torch.autocast` in this type, such as `torch.bfloat16`. By default the
+            arithmetic is that of the model's own type.
+        compiled (`bool`, *optional*, defaults to `False`):
+            Run the model through `torch.compile`.
+
+    Example:
+
+    ```python
+    >>> engine = PlainEngine(model.to(device).eval())  # what `model(pixel_values).logits` computes, in float32
+    >>> engine = PlainEngine(model.to(device).eval(), autocast=torch.bfloat16)
+    >>> engine = PlainEngine(copy.deepcopy(model).to(device, torch.bfloat16).eval(), compiled=True)
+    ```"""
+
+    def __init__(self, model: torch.nn.Module, autocast: torch.dtype | None = None, compiled: bool = False):
+        self.name = "compile" if compiled else "torch"
+        self.model = model
+        self.config = getattr(model, "config", None)
+        place = model if isinstance(model, PreTrainedModel) else next(model.parameters())
+        self.device = place.device
+        self.dtype = autocast or place.dtype
+        self._autocast = autocast
+        self._network = _compile(model, self.device) if compiled else model
+
+    @torch.inference_mode()
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        See [`Engine`].
+
+        Raises:
+            ValueError: If the model's output has no logits of four dimensions.
+        """
+        dtype = self.dtype if self._autocast is None else torch.float32
+        context = nullcontext() if self._autocast is None else torch.autocast(self.device.type, dtype=self._autocast)
+        with context:
+            outputs = self._network(pixel_values=pixel_values.to(self.device, dtype))
+        logits = getattr(outputs, "logits", None)
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
+            raise ValueError(
+                f"{type(self.model).__name__} returns {type(outputs).__name__} without logits of shape (batch, "
+                "num_labels, height, width): use a model of AutoModelForSemanticSegmentation, such as SegFormer."
+            )
+        # A compiled CUDA graph writes into the same memory in every call.
+        return logits.float().clone() if self.name == "compile" and self.device.type == "cuda" else logits.float()
 
 
 class TorchEngine(Engine):
@@ -57,13 +117,16 @@ class CompiledEngine(TorchEngine):
 
     def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
         super().__init__(model, device, dtype)
-        mode = "reduce-overhead" if self.device.type == "cuda" else None
-        self._compiled = torch.compile(self._network, mode=mode)
+        self._compiled = _compile(self._network, self.device)
 
     def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
         # A compiled CUDA graph writes into the same memory in every call.
         logits = self._compiled(pixel_values)
         return logits.clone() if self.device.type == "cuda" else logits
+
+
+def _compile(network: torch.nn.Module, device: torch.device) -> Callable[..., Any]:
+    return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 class _Network(torch.nn.Module):

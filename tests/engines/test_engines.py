@@ -12,7 +12,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from cgrseg_hf.engines.export_settings import is_export
 from cgrseg_hf.engines.exported_engine import ExportedEngine
-from cgrseg_hf.engines.torch_engine import CompiledEngine, TorchEngine
+from cgrseg_hf.engines.torch_engine import CompiledEngine, PlainEngine, TorchEngine
 from cgrseg_hf.export import ParityError
 from cgrseg_hf.export.cache import _fingerprint, find_or_make_export
 from cgrseg_hf.export.choosing import make_engine
@@ -62,6 +62,21 @@ def test_torch(decided_model, decided_folder, pixels, logits):
         assert (engine.name, engine.device, engine.dtype) == ("torch", torch.device("cpu"), torch.float32)
         assert engine.config.id2label == decided_model.config.id2label
         assert_same(engine(pixels), logits)
+
+
+def test_plain(decided_model, pixels, logits):
+    """The very model, to the last digit."""
+    engine = PlainEngine(decided_model)
+    assert (engine.name, engine.device, engine.dtype) == ("torch", torch.device("cpu"), torch.float32)
+    assert engine.model is decided_model
+    torch.testing.assert_close(engine(pixels), logits, rtol=0, atol=0)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        expected = decided_model(pixels).logits.float()
+    engine = PlainEngine(decided_model, autocast=torch.bfloat16)
+    assert engine.dtype == torch.bfloat16
+    torch.testing.assert_close(engine(pixels), expected, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="CGRSegModel returns .* without logits"):
+        PlainEngine(decided_model.cgrseg)(pixels)
 
 
 def test_the_callers_model_stays_as_it_is(decided_model, pixels, logits):
