@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.provenance import digest_weights, find_git_commit, find_versions
-from ..visualization.panels import draw_confusion_matrix, draw_panel
+from ..visualization import draw_side_by_side
+from ..visualization.plots import draw_confusion_matrix
 from .evaluator import EvaluationResult
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "pillow")
@@ -71,14 +72,21 @@ def write_report(
     for panel in (folder / "worst").glob("[0-9]*_*.png"):
         panel.unlink()
     for rank, image in enumerate(result.worst, start=1):
-        draw_panel(
+        draw_side_by_side(
             image.image,
-            image.label_map,
             image.prediction,
             result.id2label,
-            result.palette,
-            result.ignore_index,
-            title=f"{rank}. {image.name}: mean IoU {image.mean_iou:.1%} over its own classes",
+            image.label_map,
+            captions=(
+                f"{rank}. {image.name}",
+                "Ground truth",
+                f"Prediction, mean IoU {image.mean_iou:.1%}",
+                "Errors in red",
+            ),
+            ignore_index=result.ignore_index,
+            colors=result.palette,
+            show_errors=True,
+            max_side=480,
         ).save(folder / "worst" / f"{rank:02d}_{_file_name(image.name)}.png")
     draw_confusion_matrix(result.confusion_matrix, result.id2label).save(folder / "confusion_matrix.png")
     _write_csv(result, folder / "per_class.csv")

@@ -1,27 +1,26 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the model looks at: its rectangular attention, and the classes that its dynamic prototype is made of."""
+"""What the model looks at: its rectangular attention, and the class weights of its dynamic prototype."""
 
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from accelerate.utils import extract_model_from_parallel
+from PIL import Image
 from torch import nn
 
 from ..model.configuration_cgrseg import SIZE_DIVISOR
-from .colors import Color, class_colors
-from .fonts import FAINT_TEXT_COLOR, TEXT_COLOR, load_font, shorten, text_size_for
+from ..model.geometry_cgrseg import FEATURE_STRIDES
+from ..utils.modes import evaluation_mode
+from .fonts import text_size_for
 from .heat_maps import ColorMapName, draw_heat_map, resize_values
-from .legends import format_share
 from .photos import to_rgb
 from .side_by_side import arrange
 
 _PYRAMID_CONTEXT, _RECONSTRUCTION = "pyramid_context.blocks.", "reconstruction.calibrations."
-_STRIDES = (8, 16, 32)
 # Of attention, 0 to 1, on a colour bar: smaller differences are not stretched to all of its colours.
 _LEAST_SPAN = 0.1
 
@@ -29,7 +28,7 @@ _LEAST_SPAN = 0.1
 @dataclass(frozen=True)
 class RecordedAttention:
     """
-    What a model looked at in a batch of images, see [`record_attention`].
+    Attention of a model to a batch of images, see [`record_attention`].
 
     Args:
         rectangular (`dict[str, torch.Tensor]`):
@@ -52,7 +51,7 @@ class RecordedAttention:
 
     def map_of(self, name: str, index: int = 0, channel: int | None = None) -> np.ndarray:
         """
-        One map of rectangular attention over one image, padding left out.
+        Resize one map of rectangular attention to its image, without padding.
 
         Args:
             name (`str`):
@@ -63,7 +62,7 @@ class RecordedAttention:
                 Which channel; by default their mean.
 
         Returns:
-            `numpy.ndarray` of shape `(height, width)` of the image in `pixel_values`, float32: resized bilinearly.
+            `numpy.ndarray` of shape `(height, width)` of the image in `pixel_values`, float32, resized bilinearly.
 
         Raises:
             ValueError: If there is no such map, image or channel.
@@ -91,12 +90,11 @@ def record_attention(
     """
     Run a model and record its rectangular attention and the weights of its dynamic prototype.
 
-    The model runs in evaluation mode and without gradients, and is afterwards as it was before.
+    The model runs in evaluation mode and without gradients. Afterwards it is as it was before.
 
     Args:
         model ([`CGRSegForSemanticSegmentation`] or [`CGRSegModel`]):
-            The model as it is trained, not its form for inference. One that was compiled or loaded as remote code will
-            do.
+            The model as it is trained, not its form for inference. It may be compiled, or loaded as remote code.
         pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`):
             Normalised pixels, on the model's device.
         image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*):
@@ -127,19 +125,19 @@ def record_attention(
     draw_rectangular_attention(photo, recorded).save("attention.png")
     ```
     """
-    model = getattr(model, "_orig_mod", model)  # of a compiled one
+    model = extract_model_from_parallel(model, keep_torch_compile=False)
     rectangular: dict[str, torch.Tensor] = {}
     class_weights: list[torch.Tensor] = []
 
     def keep_attention(name: str) -> Callable:
         def keep(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            attention = output.detach().sigmoid()
+            attention = output.sigmoid()
             rectangular[name] = attention.mean(dim=1, keepdim=True) if average_channels else attention
 
         return keep
 
     def keep_class_weights(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-        class_weights.append(output.detach().softmax(dim=1)[..., 0])
+        class_weights.append(output.softmax(dim=1)[..., 0])
 
     hooks = {}
     for name, module in model.named_modules():
@@ -153,7 +151,12 @@ def record_attention(
             f"{type(model).__name__} has neither rectangular self-calibration attention nor a dynamic prototype: pass "
             "a CGRSeg model with these parts, and not the form that optimize_for_inference() or an export made of it."
         )
-    with _watched(model, hooks), torch.no_grad(), _uncompiled():
+    with ExitStack() as stack:
+        for module, hook in hooks.items():
+            stack.enter_context(module.register_forward_hook(hook))
+        stack.enter_context(evaluation_mode(model))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code would skip the hooks
         model(pixel_values)
 
     height, width = pixel_values.shape[-2:]
@@ -176,13 +179,13 @@ def draw_rectangular_attention(
     max_side: int = 480,
 ) -> Image.Image:
     """
-    Lay the rectangular attention of each module over the photo.
+    Draw the rectangular attention of each module over the photo.
 
     Args:
         image (`PIL.Image.Image`):
             The photo that was recorded; it is turned as its EXIF says.
         recorded ([`RecordedAttention`]):
-            What [`record_attention`] returned.
+            The attention from [`record_attention`].
         index (`int`, *optional*, defaults to 0):
             Which image of the batch the photo is.
         names (`Sequence[str]`, *optional*):
@@ -192,11 +195,11 @@ def draw_rectangular_attention(
         color_map (`str`, *optional*, defaults to `"inferno"`):
             See [`draw_heat_map`].
         max_side (`int`, *optional*, defaults to 480):
-            Pixels of the longer side of each picture, no more than the photo has.
+            Pixels of the longer side of each image, at most the photo's.
 
     Returns:
-        `PIL.Image.Image`: a heat map for each module in the order of computation, each with a colour bar of its own.
-            The bar spans 0.1 at least, so that attention that is nearly the same everywhere looks so.
+        `PIL.Image.Image`: a heat map with a colour bar for each module, in the order of computation. Each bar spans at
+        least 0.1, so that attention that is nearly the same everywhere looks so.
 
     Raises:
         ValueError: If there is no such map, image or channel.
@@ -207,95 +210,20 @@ def draw_rectangular_attention(
         raise ValueError("There is no rectangular attention to draw: this model was built without it.")
     image = to_rgb(image)
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    pictures = [
+    heat_maps = [
         (_describe(name), draw_heat_map(image, values, "", *_find_range(values), color_map=color_map))
         for name, values in maps.items()
     ]
-    num_columns = min(len(pictures), max(2, round(math.sqrt(len(pictures) * 1.5 * image.height / image.width))))
-    return arrange(pictures, num_columns, text_size_for(*image.size))
+    num_columns = min(len(heat_maps), max(2, round(math.sqrt(len(heat_maps) * 1.5 * image.height / image.width))))
+    return arrange(heat_maps, num_columns, text_size_for(*image.size))
 
 
 def _find_range(values: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest attention on a colour bar, which lie within 0 to 1."""
+    """Lowest and highest attention on a colour bar, within 0 to 1."""
     lower, upper = float(values.min()), float(values.max())
-    missing = max(_LEAST_SPAN - (upper - lower), 0)
-    lower = min(max(lower - missing / 2, 0), 1 - _LEAST_SPAN) if missing else lower
-    return lower, max(upper, lower + _LEAST_SPAN)
-
-
-def draw_prototype_weights(
-    weights: np.ndarray | torch.Tensor,
-    id2label: Mapping[int, str],
-    colors: str | Sequence[Color] | None = None,
-    max_classes: int = 12,
-) -> Image.Image:
-    """
-    Draw the share of each class in the dynamic prototype as bars.
-
-    Args:
-        weights (`numpy.ndarray` or `torch.Tensor` of shape `(num_labels,)`):
-            One image's row of [`RecordedAttention`]'s `prototype_weights`.
-        id2label (`Mapping[int, str]`):
-            Names of the classes.
-        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
-            Colours of the classes by id, or the name of a palette: see [`class_colors`].
-        max_classes (`int`, *optional*, defaults to 12):
-            Classes that get a bar, the largest first; what is left is written below.
-
-    Returns:
-        `PIL.Image.Image`: the bars with names and percentages.
-
-    Raises:
-        ValueError: If there are not as many weights as classes.
-    """
-    weights = np.asarray(weights.float().cpu() if isinstance(weights, torch.Tensor) else weights)
-    if weights.shape != (len(id2label),):
-        raise ValueError(
-            f"Got weights of shape {weights.shape}, but ({len(id2label)},) is expected: those of one image, one for "
-            "each class."
-        )
-    colors = class_colors(id2label, colors)
-    size, line, longest = 14, 24, 260
-    order = np.argsort(-weights, kind="stable")[:max_classes].tolist()
-    left_out = len(weights) - len(order)
-    rest = f"{left_out} more classes  {format_share(max(0.0, 1 - weights[order].sum()))}" if left_out else ""
-    font = load_font(size, [id2label[class_id] for class_id in order])
-    names = {class_id: shorten(id2label[class_id], font, 16 * size) for class_id in order}
-    name_right = size + max(font.getlength(name) for name in names.values())
-    left = round(name_right + 0.8 * size)
-    picture = Image.new("RGB", (left + longest + 5 * size, line * (len(order) + bool(rest)) + size), "white")
-    draw = ImageDraw.Draw(picture)
-    for row, class_id in enumerate(order):
-        middle = size / 2 + (row + 0.5) * line
-        right = left + max(1, round(longest * weights[class_id] / max(weights.max(), 1e-12)))
-        draw.text((name_right, middle), names[class_id], fill=TEXT_COLOR, font=font, anchor="rm")
-        draw.rectangle((left, middle - 8, right, middle + 8), fill=colors[class_id], outline=(128, 132, 138))
-        share = format_share(float(weights[class_id]))
-        draw.text((right + 0.5 * size, middle), share, fill=FAINT_TEXT_COLOR, font=font, anchor="lm")
-    draw.text((left, size / 2 + (len(order) + 0.5) * line), rest, fill=FAINT_TEXT_COLOR, font=font, anchor="lm")
-    return picture
-
-
-@contextmanager
-def _watched(model: nn.Module, hooks: Mapping[nn.Module, Callable]) -> Iterator[None]:
-    """Evaluation mode with these forward hooks; afterwards without, every module in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode
-
-
-def _uncompiled() -> AbstractContextManager:
-    """Run as written what was compiled, which knows nothing of later hooks."""
-    if "torch._dynamo" not in sys.modules:  # nothing was, and the compiler takes seconds to import
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    half = _LEAST_SPAN / 2
+    middle = min(max((lower + upper) / 2, half), 1 - half)
+    return min(lower, middle - half), max(upper, middle + half)
 
 
 def _describe(name: str) -> str:
@@ -305,5 +233,5 @@ def _describe(name: str) -> str:
         return f"Pyramid context, module {number + 1}"
     if _RECONSTRUCTION in name:
         scale = int(name.split(_RECONSTRUCTION)[1].split(".")[0])
-        return f"Reconstruction, stride {_STRIDES[scale]}"
+        return f"Reconstruction, stride {FEATURE_STRIDES[scale]}"
     return name

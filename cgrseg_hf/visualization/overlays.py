@@ -11,11 +11,10 @@ from .fonts import text_size_for
 from .legends import draw_legend, format_share
 from .photos import check_opacity, to_rgb
 
-# How much of the photo's light a boundary's dark rims let through.
-_RIM = 0.6
-# Of a smaller photo, rims would hide too much: square root of its pixels.
+IGNORED_COLOR: Color = (60, 60, 60)
+_RIM_OPACITY = 0.4
+# In a smaller photo, rims would hide too much: the square root of its pixels.
 _SMALLEST_WITH_RIMS = 200
-_IGNORED: Color = (60, 60, 60)
 
 
 def draw_overlay(
@@ -68,7 +67,7 @@ def draw_overlay(
 
 
 def color_label_map(
-    label_map: np.ndarray, colors: Sequence[Color], ignore_index: int = 255, ignored_color: Color = _IGNORED
+    label_map: np.ndarray, colors: Sequence[Color], ignore_index: int = 255, ignored_color: Color = IGNORED_COLOR
 ) -> Image.Image:
     """A label map (height, width) in the classes' colours, by default with ignored pixels in dark grey."""
     table = np.array([*colors, ignored_color], dtype=np.uint8)
@@ -148,31 +147,21 @@ def _indices(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.nd
     return np.where(find_ignored(class_ids, ignore_index), num_labels, class_ids)
 
 
-def _draw_boundaries(picture: Image.Image, label_map: np.ndarray) -> None:
-    """White lines between classes, with dark rims: one of the two stands out from any photo."""
-    side = (picture.width * picture.height) ** 0.5
+def _draw_boundaries(image: Image.Image, label_map: np.ndarray) -> None:
+    """Draw white lines between classes, with dark rims: one of the two stands out from any photo."""
+    side = (image.width * image.height) ** 0.5
     width = max(1, round(side / 500))
     rim = max(width // 2, side >= _SMALLEST_WITH_RIMS)
     boundaries = find_boundaries(label_map)
-    darkened = Image.fromarray(_thicken(boundaries, width + 2 * rim).astype(np.uint8) * round(255 * (1 - _RIM)))
-    picture.paste((0, 0, 0), mask=darkened)
-    picture.paste((255, 255, 255), mask=Image.fromarray(_thicken(boundaries, width)))
+    darkened = _thicken(boundaries, width + 2 * rim).astype(np.uint8) * round(255 * _RIM_OPACITY)
+    image.paste((0, 0, 0), mask=Image.fromarray(darkened))
+    image.paste((255, 255, 255), mask=Image.fromarray(_thicken(boundaries, width)))
 
 
 def _thicken(mask: np.ndarray, width: int) -> np.ndarray:
-    """Lines of one pixel to lines of `width` pixels: every pixel in a square of that side around one of the mask."""
+    """Thicken lines of one pixel: every pixel in a square of `width` pixels around one of the mask."""
     for axis in (0, 1):
-        mask = mask.swapaxes(0, axis)
-        mask = _spread(mask, width // 2) | _spread(mask[::-1], (width - 1) // 2)[::-1]
-        mask = mask.swapaxes(0, axis)
-    return mask
-
-
-def _spread(mask: np.ndarray, length: int) -> np.ndarray:
-    """The pixels of a mask and so many below each of them."""
-    mask, reached = mask.copy(), 0
-    while reached < length:
-        step = min(reached + 1, length - reached)
-        mask[step:] |= mask[:-step]
-        reached += step
+        margins = [(0, 0), (0, 0)]
+        margins[axis] = (width // 2, (width - 1) // 2)
+        mask = np.lib.stride_tricks.sliding_window_view(np.pad(mask, margins), width, axis).any(axis=-1)
     return mask

@@ -4,14 +4,11 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from cgrseg_hf.evaluation import evaluate_model, per_class_table, without_sources, write_report
 from cgrseg_hf.evaluation.report import escape_cell
-from cgrseg_hf.visualization import class_color
-from cgrseg_hf.visualization.panels import color_label_map, draw_confusion_matrix, draw_panel, get_colors
 
 
 def refuse(constant: str) -> None:
@@ -67,60 +64,6 @@ def test_pictures_of_the_worst(result, tmp_path):
     assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == [*names, "mine.png"]
     for name in names:
         Image.open(tmp_path / "worst" / name).verify()
-
-
-@pytest.mark.parametrize("size", [(40, 60), (960, 600), (1, 1), (3, 2000)])
-def test_panel(size: tuple[int, int]):
-    generator = np.random.default_rng(0)
-    truth = generator.integers(0, 3, size).astype(np.uint8)
-    truth[0, 0] = 255
-    prediction = generator.integers(0, 3, size).astype(np.uint8)
-    panel = draw_panel(Image.new("RGB", size[::-1]), truth, prediction, dict(enumerate("abc")), title="A title")
-    scale = min(480 / max(size), 1)
-    height, width = (max(round(length * scale), 1) for length in size)
-    assert panel.width > 2 * width and 2 * height < panel.height < 2 * height + 220
-    assert max(panel.size) <= 2 * 480 + 400
-
-
-def test_panel_shows_truth_and_errors_where_they_are():
-    truth = np.zeros((50, 60), dtype=np.uint8)
-    prediction = truth.copy()
-    prediction[:, 30:] = 1
-    palette = [(10, 200, 30), (0, 0, 250)]
-    panel = np.asarray(
-        draw_panel(Image.new("RGB", (60, 50), "white"), truth, prediction, {0: "a", 1: "b"}, palette)
-    ).astype(int)
-    colors, counts = np.unique(panel.reshape(-1, 3), axis=0, return_counts=True)
-    found = {tuple(color): count for color, count in zip(colors.tolist(), counts.tolist())}
-    legend = 17 * 12
-    assert 50 * 60 * 1.5 <= found[10, 200, 30] <= 50 * 60 * 1.5 + legend
-    assert 50 * 30 <= found[0, 0, 250] <= 50 * 30 + legend
-    reddish = (panel[..., 0] > 200) & (panel[..., 1] < 130) & (panel[..., 2] < 130)
-    assert reddish.sum() == 50 * 30
-
-
-def test_panel_refuses_maps_of_other_sizes():
-    with pytest.raises(ValueError, match="must be equal"):
-        draw_panel(Image.new("RGB", (4, 4)), np.zeros((4, 4)), np.zeros((4, 5)), {0: "a"})
-
-
-def test_colors():
-    assert get_colors(2) == [class_color(0), class_color(1)]
-    assert get_colors(1, [[1, 2, 3]]) == [(1, 2, 3)]
-    colored = np.asarray(color_label_map(np.array([[0, -100]]), [(1, 2, 3)], ignore_index=-100))
-    assert colored[0, 0].tolist() == [1, 2, 3] and colored[0, 1].tolist() != [1, 2, 3]
-
-
-@pytest.mark.parametrize("num_labels", [1, 2, 6, 11, 171])
-def test_confusion_matrix(num_labels: int):
-    matrix = np.diag(np.arange(num_labels)) * 100
-    names = {class_id: f"class number {class_id}" for class_id in range(num_labels)}
-    picture = draw_confusion_matrix(matrix, names)
-    cell = 56 if num_labels <= 11 else 11
-    assert num_labels * cell < picture.width < num_labels * cell + 480
-    assert num_labels * cell < picture.height < num_labels * cell + 300
-    margin = np.asarray(picture)[:, -4:]
-    assert (margin == 255).all()  # nothing is cut at the right
 
 
 def test_table(result):

@@ -57,8 +57,8 @@ from cgrseg_hf.training import TrainingConfig, checkpoints
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
 from cgrseg_hf.utils.messages import printable
-from cgrseg_hf.visualization.legends import draw_legend
-from cgrseg_hf.visualization.panels import draw_confusion_matrix, draw_panel
+from cgrseg_hf.visualization import draw_legend, draw_side_by_side
+from cgrseg_hf.visualization.plots import draw_confusion_matrix
 
 PACKAGE_PARENT = Path(cgrseg_hf.__file__).parents[1]
 STARTED = time.monotonic()
@@ -683,7 +683,7 @@ def test_pictures_with_names_of_any_kind_are_drawn():
         photo = Image.new("RGB", (8, 8))
         rows = [((1, 2, 3), name, "1%") for name in id2label.values()]
         return [
-            draw_panel(photo, label_map, label_map[::-1], id2label, title=title),
+            draw_side_by_side(photo, label_map, id2label, captions=(title, "Prediction")),
             draw_confusion_matrix(np.ones((4, 4), dtype=np.int64), id2label),
             draw_legend(rows, 200),
         ]

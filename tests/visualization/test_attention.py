@@ -12,7 +12,7 @@ from PIL import Image
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel
 from cgrseg_hf.model.modeling_cgrseg import RectangularSelfCalibrationAttention
-from cgrseg_hf.visualization import draw_prototype_weights, draw_rectangular_attention, record_attention
+from cgrseg_hf.visualization import draw_rectangular_attention, record_attention
 from cgrseg_hf.visualization.attention import _find_range
 
 NAMES = [
@@ -74,31 +74,26 @@ def test_prototype_weights_are_those_of_the_prototype(model, pixel_values):
         )
 
 
-def test_channels_can_be_averaged(model, pixel_values):
-    every = record_attention(model, pixel_values).rectangular
-    averaged = record_attention(model, pixel_values, average_channels=True).rectangular
-    for name in NAMES:
-        torch.testing.assert_close(averaged[name], every[name].mean(dim=1, keepdim=True))
-
-
 def test_the_model_is_afterwards_as_it_was(model, pixel_values):
-    model(pixel_values)  # transformers' own hooks stay from the first call on
+    expected = record_attention(model, pixel_values)
     model.train()
     model.cgrseg.pyramid_context.eval()
-    hooks = {name: list(module._forward_hooks) for name, module in model.named_modules()}
+    model.activation_checkpointing_enable()  # must not hide anything
     modes = {name: module.training for name, module in model.named_modules()}
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     recorded = record_attention(model, pixel_values)
     with pytest.raises(ValueError, match="is expected"):
         record_attention(model, pixel_values[0])
     assert {name: module.training for name, module in model.named_modules()} == modes
-    assert {name: list(module._forward_hooks) for name, module in model.named_modules()} == hooks
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, tensors[name], rtol=0, atol=0)
     assert not any(attention.requires_grad for attention in recorded.rectangular.values())
-    # Evaluation mode, although the model was in training.
-    again = record_attention(model.eval(), pixel_values)
-    torch.testing.assert_close(recorded.prototype_weights, again.prototype_weights, rtol=0, atol=0)
+    torch.testing.assert_close(recorded.rectangular, expected.rectangular)
+    torch.testing.assert_close(recorded.prototype_weights, expected.prototype_weights)
+    first = recorded.rectangular[NAMES[0]].clone()
+    with torch.no_grad():
+        model(torch.zeros_like(pixel_values))  # no hook is left
+    torch.testing.assert_close(recorded.rectangular[NAMES[0]], first, rtol=0, atol=0)
 
 
 def test_compiled_models_and_models_without_a_head(model, pixel_values):
@@ -128,14 +123,6 @@ def test_models_whose_code_was_loaded_from_elsewhere(model, pixel_values):
     expected, recorded = record_attention(model, pixel_values), record_attention(other, pixel_values)
     torch.testing.assert_close(recorded.rectangular, expected.rectangular)
     torch.testing.assert_close(recorded.prototype_weights, expected.prototype_weights)
-
-
-def test_checkpointed_training_does_not_hide_anything(model, pixel_values):
-    expected = record_attention(model, pixel_values)
-    model.activation_checkpointing_enable()
-    recorded = record_attention(model.train(), pixel_values)
-    assert model.is_activation_checkpointing
-    torch.testing.assert_close(recorded.rectangular, expected.rectangular)
 
 
 def test_models_without_these_parts(tiny_config, model, pixel_values):
@@ -173,29 +160,22 @@ def test_maps_lie_over_the_image_without_its_padding(model, pixel_values):
         recorded.map_of(NAMES[-1], channel=16)
 
 
-def test_a_picture_for_each_module(model, pixel_values):
-    recorded = record_attention(model, pixel_values)
+def test_a_heat_map_for_each_module(model, pixel_values):
+    recorded = record_attention(model, pixel_values, average_channels=True)
+    every = record_attention(model, pixel_values)
+    torch.testing.assert_close(recorded.rectangular[NAMES[0]], every.rectangular[NAMES[0]].mean(dim=1, keepdim=True))
     photo = Image.new("RGB", (844, 388), (200, 40, 40))
-    every = draw_rectangular_attention(photo, recorded)
-    one = draw_rectangular_attention(photo, recorded, names=NAMES[-1:], max_side=400)
-    assert 480 < every.width < 4 * 700 and every.height > 2 * 220
+    sheet = draw_rectangular_attention(photo, recorded)
+    one = draw_rectangular_attention(photo, every, names=NAMES[-1:], max_side=400)
+    assert 480 < sheet.width < 4 * 700 and sheet.height > 2 * 220
     assert 400 < one.width < 600 and 184 < one.height < 250
-    other_channel = draw_rectangular_attention(photo, recorded, names=NAMES[-1:], channel=1, max_side=400)
-    assert np.asarray(other_channel).tobytes() != np.asarray(one).tobytes()
-    for values, expected in (((0.48, 0.5), (0.44, 0.54)), ((0, 0.02), (0, 0.1)), ((0.2, 0.9), (0.2, 0.9))):
-        assert _find_range(np.array(values)) == pytest.approx(expected)
-    assert _find_range(np.array([1.0])) == pytest.approx((0.9, 1))
+    other_channel = draw_rectangular_attention(photo, every, names=NAMES[-1:], channel=1, max_side=400)
+    assert other_channel.tobytes() != one.tobytes()
 
 
-def test_bars_of_the_prototype_are_as_long_as_its_weights():
-    names = {class_id: f"class {class_id}" for class_id in range(5)}
-    colors = [(10 + 40 * class_id, 0, 200) for class_id in range(5)]
-    picture = np.asarray(draw_prototype_weights(np.array([0.1, 0.4, 0.2, 0.25, 0.05]), names, colors, max_classes=4))
-    lengths = [(picture == color).all(axis=2).sum(axis=1).max() for color in colors]
-    assert lengths[4] == 0
-    assert lengths[1] / lengths[2] == pytest.approx(2, rel=0.05)
-    assert lengths[1] / lengths[0] == pytest.approx(4, rel=0.1)
-    rows = [np.nonzero((picture == colors[class_id]).all(axis=2))[0].mean() for class_id in (1, 3, 2, 0)]
-    assert rows == sorted(rows)
-    with pytest.raises(ValueError, match=r"\(2, 5\).*\(5,\)"):
-        draw_prototype_weights(torch.ones(2, 5) / 5, names)
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((0.48, 0.5), (0.44, 0.54)), ((0, 0.02), (0, 0.1)), ((0.2, 0.9), (0.2, 0.9)), ((1.0, 1.0), (0.9, 1))],
+)
+def test_the_bar_does_not_stretch_small_differences(values, expected):
+    assert _find_range(np.array(values)) == pytest.approx(expected)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cgrseg_hf.visualization import draw_legend
-from cgrseg_hf.visualization.fonts import load_font, shorten, text_size_for
+from cgrseg_hf.visualization.fonts import load_font
 from cgrseg_hf.visualization.legends import format_share
 
 RED, BLUE = (250, 10, 20), (20, 10, 250)
@@ -17,13 +17,6 @@ def find_text(legend: np.ndarray) -> np.ndarray:
     ink = (legend < 200).all(axis=2) & ~patches
     ink[:, : np.nonzero(patches.any(axis=0))[0].max() + 5] = False  # outlines
     return np.array(np.nonzero(ink))
-
-
-def test_patches_stand_below_each_other_in_order():
-    legend = np.asarray(draw_legend([(RED, "road"), (BLUE, "sky")], height=200))
-    centers = [np.mean(np.nonzero((legend == color).all(axis=2)), axis=1) for color in (RED, BLUE)]
-    assert centers[0][0] + 10 < centers[1][0]
-    assert centers[0][1] == centers[1][1]
 
 
 def test_numbers_end_at_the_same_column():
@@ -49,18 +42,6 @@ def test_no_classes_at_all():
 def test_shares():
     shares = {1: "100.0%", 0.9996: ">99.9%", 0.5: "50.0%", 0.001: "0.1%", 0.0004: "<0.1%", 0: "0.0%"}
     assert {share: format_share(share) for share in shares} == shares
-
-
-def test_text_grows_with_the_picture_and_stays_readable():
-    assert text_size_for(100, 75) == text_size_for(10, 10) == 13
-    assert text_size_for(6000, 4000) > 5 * text_size_for(640, 480)
-
-
-def test_long_names_are_cut():
-    font = load_font(20)
-    assert shorten("road", font, 200) == "road"
-    short = shorten("a name that goes on and on", font, 120)
-    assert short.endswith("...") and "a name".startswith(short[:4]) and font.getlength(short) <= 120
 
 
 def test_fonts_have_the_characters_of_the_names():

@@ -23,19 +23,16 @@ def test_overlay_colours_classes_and_leaves_the_ignored_alone():
     label_map = np.zeros((40, 60), dtype=np.uint8)
     label_map[:, 20:40], label_map[:, 40:] = 7, 255
     overlay = np.asarray(draw_overlay(photo, label_map, {0: "road", 7: "sky"}, opacity=1.0))
+    colors = [(1, 2, 3), (4, 5, 6), *[(7, 8, 9)] * 6]
+    assert np.asarray(color_label_map(label_map, colors, ignored_color=(0, 0, 9)))[0, ::20].tolist() == [
+        [1, 2, 3],
+        [7, 8, 9],
+        [0, 0, 9],
+    ]
     assert tuple(overlay[5, 5]) == class_color(0)
     assert tuple(overlay[5, 30]) == class_color(7)
     assert tuple(overlay[5, 50]) == (100, 100, 100)
     assert overlay.shape[1] > 60 and (overlay[:, 60:] != 255).any()  # a legend
-
-
-def test_legend_colours_are_those_of_the_picture():
-    label_map = np.full((100, 100), 3)
-    overlay = np.asarray(draw_overlay(Image.new("RGB", (100, 100)), label_map, {3: "tree"}, opacity=1.0))
-    assert (overlay[:, 100:] == class_color(3)).all(axis=2).any()
-    colorblind = draw_overlay(Image.new("RGB", (100, 100)), label_map, {3: "tree"}, opacity=1.0, colors="colorblind")
-    assert tuple(np.asarray(colorblind)[50, 50]) == (240, 228, 66)
-    assert (np.asarray(colorblind)[:, 100:] == (240, 228, 66)).all(axis=2).any()
 
 
 def test_known_classes_have_their_usual_colours_in_overlays():
@@ -87,26 +84,11 @@ def test_boundaries_reach_the_edges_and_stay_on_the_line():
     assert np.nonzero(white[0])[0].tolist() == [798, 799, 800]
 
 
-@pytest.mark.parametrize("light", [0, 255])
-def test_boundaries_show_on_dark_and_on_light_photos(light):
-    label_map = np.zeros((300, 300), dtype=np.uint8)
-    label_map[100:200, 100:200] = 1
-    photo = Image.new("RGB", (300, 300), (light,) * 3)
-    overlay = np.asarray(draw_overlay(photo, label_map, NAMES, opacity=0.0, legend=False)).astype(int)
-    assert np.abs(overlay[98:102, 150] - light).max() >= 100
-    assert (overlay[:95] == light).all() and (overlay[105:195, 105:195] == light).all()
-
-
 def test_names_in_other_scripts_and_of_any_length():
     label_map = np.repeat([[0, 1, 2]], 50, axis=0).repeat(50, axis=1)
     names = {0: "Straße", 1: "дорога", 2: "a class whose name goes on and on and on and on and on"}
     overlay = draw_overlay(Image.new("RGB", (150, 50)), label_map, names)
     assert 150 < overlay.width < 150 + 13 * 30
-
-
-def test_label_maps_in_colours():
-    picture = np.asarray(color_label_map(np.array([[0, 1, 255]]), [(1, 2, 3), (4, 5, 6)], ignored_color=(7, 8, 9)))
-    assert picture.tolist() == [[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]
 
 
 def test_boundaries_lie_between_classes():
@@ -131,16 +113,17 @@ def test_classes_without_a_name_are_named():
         draw_overlay(Image.new("RGB", (3, 1)), label_map, {0: "road"})
 
 
-def test_photos_of_sixteen_bits_and_opacity_in_percent():
+def test_photos_of_sixteen_bits():
     values = np.linspace(0, 65535, 60 * 40).reshape(40, 60).astype(np.uint16)
-    label_map, names = np.zeros((40, 60), dtype=np.uint8), {0: "road"}
-    overlay = np.asarray(draw_overlay(Image.fromarray(values), label_map, names, opacity=0.0, legend=False))
+    photo, label_map, names = Image.fromarray(values), np.zeros((40, 60), dtype=np.uint8), {0: "road"}
+    overlay = np.asarray(draw_overlay(photo, label_map, names, opacity=0.0, legend=False))
     np.testing.assert_allclose(overlay[..., 0], values / 257, atol=1)
-    assert np.asarray(draw_heat_map(Image.fromarray(values), values / 65535, opacity=0.0))[20, 30, 1] == 131
-    beside = np.asarray(draw_side_by_side(Image.fromarray(values), label_map, names, opacity=0.0))
-    assert ((beside > 60) & (beside < 200)).all(axis=2).sum() > 2000  # more than half of the two pictures
-    for draw in (draw_overlay, draw_side_by_side):
-        with pytest.raises(ValueError, match=r"opacity=55, .* for 55 percent give 0.55"):
-            draw(Image.new("L", (60, 40)), label_map, names, opacity=55)
-    with pytest.raises(ValueError, match=r"opacity=-1, but it goes from 0 to 1"):
-        draw_heat_map(Image.new("L", (60, 40)), label_map, opacity=-1)
+    assert np.asarray(draw_heat_map(photo, values / 65535, opacity=0.0))[20, 30, 1] == 131
+    beside = np.asarray(draw_side_by_side(photo, label_map, names, opacity=0.0))
+    assert ((beside > 60) & (beside < 200)).all(axis=2).sum() > 2000  # more than half of the two images
+
+
+@pytest.mark.parametrize("draw", [draw_overlay, draw_side_by_side])
+def test_opacity_in_percent_is_refused(draw):
+    with pytest.raises(ValueError, match=r"opacity=55\b.*0\.55"):
+        draw(Image.new("L", (60, 40)), np.zeros((40, 60), dtype=int), {0: "road"}, opacity=55)
