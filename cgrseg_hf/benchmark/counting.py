@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Parameters and multiply-adds of any model."""
+"""Count the parameters and multiply-adds of any model."""
 
 import copy
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# What the paper reports at 512×512 pixels and 150 classes, in millions of parameters and GFLOPs. By our count these are
-# multiply-adds, for CGRSeg of convolutions alone and for SegFormer of everything.
+# The paper's millions of parameters and GFLOPs at 512×512 pixels and 150 classes. By our count these are multiply-adds:
+# of convolutions alone for CGRSeg, of everything for SegFormer.
 PAPER_FIGURES: dict[str, tuple[float, float]] = {
     "t": (9.4, 4.0),
     "b": (18.1, 7.6),
@@ -23,13 +23,11 @@ PAPER_FIGURES: dict[str, tuple[float, float]] = {
 @dataclass(frozen=True)
 class ModelCount:
     """
-    Parameters, and multiply-adds of one image.
-
-    Normalisations, activations, sums and resizing are in no count.
+    Parameters, and multiply-adds for one image. Normalisations, activations, sums and resizing are not counted.
 
     Args:
-        parameters (`int`): Numbers that are learned.
-        convolutions (`int`): Multiply-adds of convolutions, which is what the paper counts of CGRSeg.
+        parameters (`int`): Learned numbers.
+        convolutions (`int`): Multiply-adds of convolutions, which is what the paper counts for CGRSeg.
         linear_layers (`int`): Multiply-adds of products with a weight matrix.
         other_products (`int`): Multiply-adds of products of two activations, such as attention's.
     """
@@ -47,29 +45,25 @@ class ModelCount:
 
 def count_model(model: nn.Module, size: tuple[int, int], num_channels: int = 3) -> ModelCount:
     """
-    Count what a model learns and computes; nothing is computed for it.
+    Count what a model learns and computes, without computing anything.
 
     Args:
-        model (`nn.Module`): The model, called with `pixel_values`. It stays as it is.
+        model (`nn.Module`): The model, called with `pixel_values`. It is not changed.
         size (`tuple[int, int]`): Height and width of the input in pixels.
         num_channels (`int`, *optional*, defaults to 3): Channels of the input.
 
     Returns:
-        [`ModelCount`]: the counts, of the operations that the model makes: what it saves by arranging them well is
-        not in them.
+        [`ModelCount`]: the operations that the model calls. What it saves by arranging them well is not counted.
     """
     shapes = copy.deepcopy(model).to("meta").eval()
+    dtype = next(model.parameters()).dtype
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        shapes(pixel_values=torch.empty(1, num_channels, *size, device="meta", dtype=_dtype(model)))
+        shapes(pixel_values=torch.empty(1, num_channels, *size, device="meta", dtype=dtype))
     by_kind = {"convolutions": 0, "linear_layers": 0, "other_products": 0}
     for operator, flops in counter.get_flop_counts().get("Global", {}).items():
         by_kind[_kind(str(operator))] += flops // 2  # two operations make a multiply-add
-    return ModelCount(parameters=sum(one.numel() for one in model.parameters()), **by_kind)
-
-
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next(model.parameters()).dtype
+    return ModelCount(parameters=sum(parameter.numel() for parameter in model.parameters()), **by_kind)
 
 
 def _kind(operator: str) -> str:

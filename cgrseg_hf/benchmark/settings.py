@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What to measure; PyTorch is not needed to tell that it cannot be."""
+"""What to measure, checked before PyTorch is loaded."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +7,8 @@ from pathlib import Path
 from ..engines.names import ENGINE_NAMES, PRECISIONS, full_name
 from ..pretrained.locating import PRESET_NAMES
 
-# Models with random weights.
 SEGFORMER_NAMES = ("segformer-b0", "segformer-b1", "segformer-b2")
+# Names of models with random weights.
 CONFIGURATION_NAMES = (*PRESET_NAMES, *SEGFORMER_NAMES)
 FORMS = ("inference", "plain")
 ENGINES = tuple(name for name in ENGINE_NAMES if name != "auto")
@@ -28,18 +28,18 @@ class BenchmarkSettings:
     What to measure.
 
     Args:
-        models (`list[str]`): Models as [`load_source`] takes them; the first is what the others are compared to.
+        models (`list[str]`): Models as `cgrseg benchmark` accepts them. The others are compared with the first.
         engines (`list[str]`): `"torch"`, `"compile"`, `"onnxruntime"`, `"openvino"`.
         forms (`list[str]`): `"inference"`, `"plain"`.
         precisions (`list[str]`): `"float32"`, `"bfloat16"`, `"float16"`.
-        stages (`list[str]`): Names out of [`STAGES`]. All but the network are measured for single photos alone.
+        stages (`list[str]`): Names from `STAGES`. All but the network are measured with single photos only.
         sizes (`list[tuple[int, int]]`): Heights and widths of the network's input in pixels.
-        batch_sizes (`list[int]`): Images that the network takes at once.
-        threads (`list[int]`): Processor cores to use.
+        batch_sizes (`list[int]`): Images in one call of the network.
+        threads (`list[int]`, *optional*): Processor cores to use. By default PyTorch's choice.
         photos (`Path`, *optional*): A photo or a folder of photos, for all stages but the network.
-        rounds (`int`): How often each is measured; 0 to count only.
-        device (`str`): Where PyTorch runs.
-        keep_freed_memory (`bool`): Let freed memory stay with the process, see `inference.keep_freed_memory`.
+        rounds (`int`): Number of times to measure each; 0 to count only.
+        device (`str`, *optional*): Device for PyTorch. By default a GPU if there is one.
+        keep_freed_memory (`bool`): Keep freed memory in the process, see [`keep_freed_memory`].
 
     Raises:
         ValueError: If a value does not exist or does not fit the others.
@@ -52,27 +52,23 @@ class BenchmarkSettings:
     stages: list[str] = field(default_factory=lambda: ["network"])
     sizes: list[tuple[int, int]] = field(default_factory=lambda: [(512, 512)])
     batch_sizes: list[int] = field(default_factory=lambda: [1])
-    threads: list[int] = field(default_factory=lambda: [_num_threads()])
+    threads: list[int] | None = None
     photos: Path | None = None
     rounds: int = 15
-    device: str = "cpu"
+    device: str | None = None
     keep_freed_memory: bool = False
 
     def __post_init__(self):
+        object.__setattr__(self, "precisions", list(map(full_name, self.precisions)))
         _check_names("engine", self.engines, ENGINES)
         _check_names("form", self.forms, FORMS)
-        object.__setattr__(self, "precisions", list(map(full_name, self.precisions)))
         _check_names("precision", self.precisions, PRECISIONS)
         _check_names("stage", self.stages, tuple(STAGES))
-        for numbers in (self.batch_sizes, self.threads, *self.sizes):
+        for numbers in (self.batch_sizes, [1] if self.threads is None else self.threads, *self.sizes):
             if min(numbers, default=0) < 1:
-                raise ValueError("Sizes, batch sizes and threads are 1 or more.")
+                raise ValueError(f"Got {numbers}: sizes, batch sizes and threads are 1 or more.")
         if self.needs_photos and self.photos is None:
             raise ValueError("Stages other than the network need photos: name a photo or a folder of photos.")
-        if self.device != "cpu":
-            from ..engines.engine import resolve_device
-
-            resolve_device("torch", self.device)
 
     @property
     def needs_photos(self) -> bool:
@@ -84,9 +80,3 @@ def _check_names(kind: str, names: list[str], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"There is no {kind} {name!r}: use one of {', '.join(known)}.")
-
-
-def _num_threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

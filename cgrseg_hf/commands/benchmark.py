@@ -2,7 +2,6 @@
 """`cgrseg benchmark`."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from ..pretrained.locating import locate_model
 from ..utils.messages import echo
 from .data_options import DeviceOption, announce, check_output_folder, parse_numbers, parse_pair, split_list
 
-_SEVERAL = " Several with spaces or commas between."
+_SEVERAL = " Separate several with spaces or commas."
 
 
 def benchmark(
@@ -30,7 +29,7 @@ def benchmark(
         ),
     ] = None,
     engines: Annotated[
-        str, typer.Option(help="What computes the network: torch, compile, onnxruntime, openvino." + _SEVERAL)
+        str, typer.Option(help="Engine of the network: torch, compile, onnxruntime, openvino." + _SEVERAL)
     ] = "torch",
     forms: Annotated[
         str,
@@ -43,22 +42,22 @@ def benchmark(
         str, typer.Option(help="Type of the arithmetic: float32, bfloat16, float16; an export has its own." + _SEVERAL)
     ] = "float32",
     stages: Annotated[
-        str, typer.Option(help="What is timed: preparation, network, post-processing, whole-path." + _SEVERAL)
+        str, typer.Option(help="Stages to time: preparation, network, post-processing, whole-path." + _SEVERAL)
     ] = "network",
     sizes: Annotated[
         str, typer.Option(help="Pixels of the input: 512 for a square, 512x1024 for height and width." + _SEVERAL)
     ] = "512",
-    batch_sizes: Annotated[str, typer.Option(help="Images that the network takes at once." + _SEVERAL)] = "1",
+    batch_sizes: Annotated[str, typer.Option(help="Images in one call of the network." + _SEVERAL)] = "1",
     threads: Annotated[
         str | None, typer.Option(help="Processor cores to use." + _SEVERAL, show_default="PyTorch's choice")
     ] = None,
     photos: Annotated[
         Path | None, typer.Option(help="Photo, or folder of photos, for all stages but the network.", exists=True)
     ] = None,
-    rounds: Annotated[int, typer.Option(min=0, help="How often each is measured; 0 to count only.")] = 15,
+    rounds: Annotated[int, typer.Option(min=0, help="Number of times to measure each; 0 to count only.")] = 15,
     device: DeviceOption = None,
     keep_freed_memory: Annotated[
-        bool, typer.Option("--keep-freed-memory", help="Let freed memory stay with the process, as predict does.")
+        bool, typer.Option("--keep-freed-memory", help="Keep freed memory in the process, as predict does.")
     ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("runs/benchmark"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -66,10 +65,10 @@ def benchmark(
     """
     Count parameters and multiply-adds, and time a model by engine, form, precision, size and batch, beside others.
 
-    All are measured in turns in one process. benchmark.json has every time and what it depends on, latency.png the
-    picture.
+    All are measured in interleaved rounds in one process. benchmark.json has every time and what it depends on,
+    latency.png shows them.
     """
-    from ..benchmark.settings import CONFIGURATION_NAMES, BenchmarkSettings
+    from ..benchmark.settings import CONFIGURATION_NAMES, BenchmarkSettings  # loads no PyTorch
 
     settings = BenchmarkSettings(
         models=[model, *(against or [])],
@@ -79,9 +78,10 @@ def benchmark(
         stages=split_list(stages),
         sizes=[parse_pair(size, int, "--sizes") for size in split_list(sizes)],
         batch_sizes=parse_numbers(batch_sizes, int, "--batch-sizes"),
-        threads=[1] if threads is None else parse_numbers(threads, int, "--threads"),
+        threads=None if threads is None else parse_numbers(threads, int, "--threads"),
         photos=photos,
         rounds=rounds,
+        device=device,
         keep_freed_memory=keep_freed_memory,
     )
     check_output_folder(output)
@@ -90,19 +90,9 @@ def benchmark(
     if not as_json:
         announce("Loading the models")
 
-    import torch
-
     from ..benchmark import format_report, make_report, run_benchmark, write_report
 
-    # What PyTorch alone knows.
-    settings = replace(
-        settings,
-        threads=settings.threads if threads else [torch.get_num_threads()],
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-    )
     result = run_benchmark(settings, progress=True)
     files = write_report(result, output)
     echo(json.dumps(make_report(result), indent=1, ensure_ascii=False) if as_json else format_report(result))
     echo(f"The report is in {' and '.join(map(str, files))}", err=as_json)
-    if result.measurements and len(files) == 1:
-        echo('For a picture, install matplotlib: pip install "cgrseg_hf[benchmark]"', err=True)
