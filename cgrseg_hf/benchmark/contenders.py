@@ -23,7 +23,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..engines.engine import Engine
 from ..engines.export_settings import is_export
-from ..engines.runtimes import openvino_core
+from ..engines.exported_engine import openvino_core
 from ..engines.torch_engine import PlainEngine
 from ..export.choosing import make_engine
 from ..inference import Segmenter

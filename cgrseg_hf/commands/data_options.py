@@ -26,6 +26,15 @@ AnnotationColumnOption = Annotated[str | None, typer.Option(help="Column of the 
 EngineOption = Annotated[EngineName, typer.Option(help="What computes the network.")]
 
 
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Load an export of the format torch too. It can run any code: use it only for files of people you trust.",
+    ),
+]
+
+
 def _parse_device(text: str) -> str:
     """What can name a device of PyTorch; whether it is there, PyTorch alone knows."""
     if not re.fullmatch(r"[a-z]+(:\d+)?", text):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..pretrained.locating import SHIPPED, locate_model
+from ..pretrained.locating import SHIPPED, expand_shipped, locate_model
 from ..utils.messages import echo
 from .data_options import DeviceOption, EngineOption, announce
 
@@ -44,9 +44,9 @@ def demo(
 
     It listens to this computer only, unless --host says otherwise, and works without a connection.
     """
-    located = {name: locate_model(name) for name in model or [SHIPPED]}
-    # The page calls a model as it was named here, but for one that has no name.
-    names = [location if name == SHIPPED else name for name, location in located.items()]
+    names = [expand_shipped(name) for name in dict.fromkeys(model or [SHIPPED])]
+    for name in names:
+        locate_model(name)
     announce("Loading the page and the models")
 
     from ..demo.server import import_gradio, listen, serve

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..engines.export_settings import is_export
-from ..pretrained.locating import SHIPPED, find_fetched, locate_model
+from ..pretrained.locating import SHIPPED, expand_shipped, find_fetched, locate_model
 from ..utils.messages import echo
 from .data_options import (
     AnnotationColumnOption,
@@ -18,6 +18,7 @@ from .data_options import (
     LabelIdsOption,
     PrecisionOption,
     ReduceLabelsOption,
+    TrustOption,
     announce,
     check_output_folder,
     check_source,
@@ -77,6 +78,7 @@ def evaluate(
     ] = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")] = 2,
     precision: PrecisionOption = None,
+    trust_remote_code: TrustOption = False,
     check_with: Annotated[
         str | None,
         typer.Option(help="Compare with evaluate's own metric on the same maps: mean_iou, or the folder of a copy."),
@@ -148,7 +150,7 @@ def evaluate(
         ):
             echo(line, err=True)
     if is_export(location):
-        network = ExportedModel.from_pretrained(location)
+        network = ExportedModel.from_pretrained(location, trust_remote_code=trust_remote_code)
     else:
         network = load_model(location, dtype=torch.float32).to(accelerator.device)
     result = evaluate_model(
@@ -167,7 +169,7 @@ def evaluate(
         check_with=check_with,
     )
     if accelerator.is_main_process:
-        name = _name(location if model == SHIPPED else model)
+        name = _name(expand_shipped(model))
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
         folder = Path(location) if Path(location).is_dir() else find_fetched(location)
         report = write_report(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..utils.messages import did_you_mean, echo, guard_messages, printable, reason_of
+from ..utils.messages import did_you_mean, echo, printable, reason_of
 from .ablate import ablate
 from .benchmark import benchmark
 from .card import card
@@ -89,9 +89,18 @@ def _in_our_words(message: str) -> str:
     return message
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Log names of files and classes so that the terminal does not obey control characters in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def main() -> None:
     """Run the command; what the user got wrong is said in a line and ends with exit code 1."""
-    guard_messages()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableFormatter())
+    logging.basicConfig(handlers=[handler])
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # Names of files need not be text that can be printed, and the escapes are those of JSON.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -99,6 +108,7 @@ def main() -> None:
     # What Pillow and tifffile say of damaged pictures beside their errors names no file, and goes on for pages.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for name in ("PIL", "tifffile"):
+        logging.getLogger(name).propagate = False
         logging.getLogger(name).addHandler(logging.NullHandler())
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)

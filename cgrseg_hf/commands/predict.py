@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pretrained.locating import SHIPPED, locate_model
+from ..pretrained.locating import SHIPPED, expand_shipped, locate_model
 from ..utils.messages import did_you_mean, echo, one_line
 from .data_options import (
     DeviceOption,
     EngineOption,
     PrecisionOption,
+    TrustOption,
     announce,
     check_output_folder,
     override_size,
@@ -73,6 +74,7 @@ def predict(
             "ended goes on when it is started again.",
         ),
     ] = None,
+    trust_remote_code: TrustOption = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print as JSON which files were written, the areas, and what failed.")
     ] = False,
@@ -96,12 +98,13 @@ def predict(
             "tile": tile,
             "max-pixels": max_pixels,
             "heat-map": heat_map or None,
+            "trust-remote-code": trust_remote_code or None,
             "json": as_json or None,
         }
         refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
         # By its name, which another start and other machines know it by too.
-        location = locate_model(model)
-        name = location if model == SHIPPED else model
+        name = expand_shipped(model)
+        locate_model(name)
         _predict_on_cluster(photos[0], output, name, cluster, engine, precision, batch_size)
         return
 
@@ -143,7 +146,9 @@ def predict(
         if videos:
             echo("Heat maps are drawn of the photos alone, not of the videos.", err=True)
     keep_freed_memory()
-    segmenter = Segmenter.from_pretrained(model, engine, device, precision, max_pixels=max_pixels)
+    segmenter = Segmenter.from_pretrained(
+        model, engine, device, precision, max_pixels=max_pixels, trust_remote_code=trust_remote_code
+    )
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
     failures: list[Exception] = []

@@ -2,6 +2,5 @@
 from .engine import Engine as Engine
 from .exported_engine import ExportedEngine as ExportedEngine
 from .memory import keep_freed_memory as keep_freed_memory
-from .torch_engine import CompiledEngine as CompiledEngine
 from .torch_engine import PlainEngine as PlainEngine
 from .torch_engine import TorchEngine as TorchEngine

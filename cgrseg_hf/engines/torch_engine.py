@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -48,7 +47,8 @@ class PlainEngine(Engine):
         self.device = place.device
         self.dtype = autocast or place.dtype
         self._autocast = autocast
-        self._network = _compile(model, self.device) if compiled else model
+        network = _Network(model, place.dtype if autocast is None else torch.float32)
+        self._run = _compile(network, self.device) if compiled else network
 
     @torch.inference_mode()
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -58,39 +58,36 @@ class PlainEngine(Engine):
         Raises:
             ValueError: If the model's output has no logits of four dimensions.
         """
-        dtype = self.dtype if self._autocast is None else torch.float32
-        context = nullcontext() if self._autocast is None else torch.autocast(self.device.type, dtype=self._autocast)
-        with context:
-            outputs = self._network(pixel_values=pixel_values.to(self.device, dtype))
-        logits = getattr(outputs, "logits", None)
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
-            raise ValueError(
-                f"{type(self.model).__name__} returns {type(outputs).__name__} without logits of shape (batch, "
-                "num_labels, height, width): use a model of AutoModelForSemanticSegmentation, such as SegFormer."
-            )
-        # A compiled CUDA graph writes into the same memory in every call.
-        return logits.float().clone() if self.name == "compile" and self.device.type == "cuda" else logits.float()
+        with nullcontext() if self._autocast is None else torch.autocast(self.device.type, self._autocast):
+            return self._run(pixel_values.to(self.device)).float()
 
 
 class TorchEngine(Engine):
     """
-    PyTorch as it is: the model's inference form where it has one. Calls from several threads take turns.
+    PyTorch with the model's inference form where it has one. Calls from several threads take turns.
 
     Args:
-        model (`PreTrainedModel`): The model. It stays as it is.
-        device (`str` or `torch.device`): Where to run.
-        dtype (`torch.dtype`): Type of the arithmetic.
+        model (`PreTrainedModel`):
+            The model. It stays as it is.
+        device (`str` or `torch.device`):
+            Where to run.
+        dtype (`torch.dtype`):
+            Type of the arithmetic.
+        compiled (`bool`, *optional*, defaults to `False`):
+            Run it through `torch.compile`: the first call of each of the first sizes takes a minute or so.
     """
 
-    name = "torch"
-
-    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
+    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype, compiled: bool = False):
+        self.name = "compile" if compiled else "torch"
         self.config = model.config
         self.device = torch.device(device)
         self.dtype = dtype
         self._lock = threading.Lock()
-        self._network = _make_network(model, self.device, dtype)
-        self._graphs = _CudaGraphs(self._network, self.device) if self.device.type == "cuda" else None
+        network = _make_network(model, self.device, dtype)
+        if compiled:
+            self._run = _compile(network, self.device)
+        else:
+            self._run = _CudaGraphs(network, self.device) if self.device.type == "cuda" else network
 
     @torch.inference_mode()
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -98,35 +95,6 @@ class TorchEngine(Engine):
         pixel_values = pixel_values.to(self.device, non_blocking=pixel_values.is_pinned())
         with self._lock:
             return self._run(pixel_values).float()
-
-    def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return (self._graphs or self._network)(pixel_values)
-
-
-class CompiledEngine(TorchEngine):
-    """
-    PyTorch through `torch.compile`: the first call of each of the first sizes takes a minute or so.
-
-    Args:
-        model (`PreTrainedModel`): The model. It stays as it is.
-        device (`str` or `torch.device`): Where to run.
-        dtype (`torch.dtype`): Type of the arithmetic.
-    """
-
-    name = "compile"
-
-    def __init__(self, model: PreTrainedModel, device: str | torch.device, dtype: torch.dtype):
-        super().__init__(model, device, dtype)
-        self._compiled = _compile(self._network, self.device)
-
-    def _run(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        # A compiled CUDA graph writes into the same memory in every call.
-        logits = self._compiled(pixel_values)
-        return logits.clone() if self.device.type == "cuda" else logits
-
-
-def _compile(network: torch.nn.Module, device: torch.device) -> Callable[..., Any]:
-    return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 class _Network(torch.nn.Module):
@@ -138,7 +106,14 @@ class _Network(torch.nn.Module):
         self.dtype = dtype
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.model(pixel_values.to(self.dtype)).logits
+        outputs = self.model(pixel_values=pixel_values.to(self.dtype))
+        logits = getattr(outputs, "logits", None)
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
+            raise ValueError(
+                f"{type(self.model).__name__} returns {type(outputs).__name__} without logits of shape (batch, "
+                "num_labels, height, width): use a model of AutoModelForSemanticSegmentation, such as SegFormer."
+            )
+        return logits
 
 
 def _make_network(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> _Network:
@@ -146,6 +121,13 @@ def _make_network(model: PreTrainedModel, device: torch.device, dtype: torch.dty
     model = model.optimize_for_inference() if hasattr(model, "optimize_for_inference") else copy.deepcopy(model)
     network = _Network(model.eval().requires_grad_(False), dtype).to(device, dtype)
     return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
+
+
+def _compile(network: _Network, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    if device.type != "cuda":
+        return torch.compile(network)
+    compiled = torch.compile(network, mode="reduce-overhead")
+    return lambda pixel_values: compiled(pixel_values).clone()  # each call writes into the same memory
 
 
 class _CudaGraphs:

@@ -9,9 +9,9 @@ from transformers.utils import logging
 
 from ..engines.engine import Engine, resolve_device, resolve_dtype
 from ..engines.export_settings import is_export
-from ..engines.exported_engine import ExportedEngine, open_export
+from ..engines.exported_engine import open_export
 from ..engines.names import ENGINE_NAMES, ENGINE_PACKAGES, EngineName
-from ..engines.torch_engine import CompiledEngine, TorchEngine
+from ..engines.torch_engine import TorchEngine
 from ..pretrained.loading import load_model
 from ..utils.optional import find_missing_packages
 from .cache import find_or_make_export
@@ -27,6 +27,8 @@ def make_engine(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     num_threads: int | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> Engine:
     """
     Make the engine that runs a model.
@@ -48,6 +50,8 @@ def make_engine(
             that it was exported with.
         num_threads (`int`, *optional*):
             Processor cores to use. With `"torch"` and `"compile"` this holds for the whole process.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Allow an exported program of torch.export, which can run any code when it is loaded.
 
     Returns:
         [`Engine`]: the engine.
@@ -60,31 +64,23 @@ def make_engine(
         raise ValueError(f"Unknown engine={engine!r}: use one of {', '.join(map(repr, ENGINE_NAMES))}.")
     dtype = resolve_dtype(dtype)
     if is_export(source):
-        return open_export(source, engine, device, dtype, num_threads)
+        return open_export(source, engine, device, dtype, num_threads, trust_remote_code=trust_remote_code)
     device = resolve_device(engine, device)
+    dtype = dtype or torch.float32
     if not isinstance(source, PreTrainedModel):
         source = load_model(source, dtype=torch.float32)
-    dtype = dtype or torch.float32
-    if engine == "auto":
-        engine = _choose_engine(source, device, dtype)
-        if engine in _FORMATS:
-            try:
-                return _export_and_open(source, engine, device, dtype, num_threads)
-            except (OSError, ValueError, RuntimeError) as error:
-                logger.warning("%s is not used, since the model cannot be exported here: %s", engine, error)
-                engine = "torch"
-    if engine in _FORMATS:
-        return _export_and_open(source, engine, device, dtype, num_threads)
+    chosen = _choose_engine(source, device, dtype) if engine == "auto" else engine
+    if chosen in _FORMATS:
+        try:
+            folder = find_or_make_export(source, _FORMATS[chosen], str(dtype).removeprefix("torch."))
+            return open_export(folder, chosen, device, num_threads=num_threads)
+        except (OSError, ValueError, RuntimeError) as error:
+            if engine != "auto":
+                raise
+            logger.warning("%s is not used, since the model cannot be exported here: %s", chosen, error)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    return (CompiledEngine if engine == "compile" else TorchEngine)(source, device, dtype)
-
-
-def _export_and_open(
-    model: PreTrainedModel, engine: str, device: torch.device, dtype: torch.dtype, num_threads: int | None
-) -> Engine:
-    folder = find_or_make_export(model, _FORMATS[engine], str(dtype).removeprefix("torch."))
-    return ExportedEngine(folder, device, None, num_threads)
+    return TorchEngine(source, device, dtype, compiled=chosen == "compile")
 
 
 def _choose_engine(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> str:

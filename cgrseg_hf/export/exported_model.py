@@ -4,7 +4,7 @@
 import os
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
 from ..engines.engine import Engine
@@ -15,9 +15,9 @@ from ..model.modeling_cgrseg import CGRSegSemanticSegmenterOutput
 
 class ExportedModel(PreTrainedModel):
     """
-    What `cgrseg export` wrote, in the place of the model that it was made from.
+    An exported folder in the place of the model that it was made from.
 
-    It computes logits and nothing else: it cannot be trained, saved or moved.
+    It computes logits only: it cannot be trained, saved or moved.
 
     Args:
         config (`PreTrainedConfig`): The model's configuration.
@@ -50,21 +50,24 @@ class ExportedModel(PreTrainedModel):
         *,
         device: str | torch.device | None = None,
         num_threads: int | None = None,
+        trust_remote_code: bool = False,
     ) -> "ExportedModel":
         """
         Load an exported folder.
 
         Args:
             folder (`str` or `os.PathLike`):
-                The folder. Its export takes pixels and gives logits.
-            device (`str` or `torch.device`, *optional*), num_threads (`int`, *optional*):
+                The folder. Its export takes pixel values and returns logits.
+            device (`str` or `torch.device`, *optional*), num_threads (`int`, *optional*),
+            trust_remote_code (`bool`, *optional*, defaults to `False`):
                 See [`make_engine`].
 
         Raises:
             ValueError: If the folder is no such export.
             ImportError: If the engine's package is not installed.
         """
-        return cls(AutoConfig.from_pretrained(folder), open_export(folder, "auto", device, None, num_threads))
+        engine = open_export(folder, device=device, num_threads=num_threads, trust_remote_code=trust_remote_code)
+        return cls(engine.config, engine)
 
     @property
     def device(self) -> torch.device:
@@ -78,8 +81,8 @@ class ExportedModel(PreTrainedModel):
 
     def to(self, *args, **kwargs) -> "ExportedModel":
         """Stay where it is, if that is what is asked for; pipelines ask."""
-        device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
-        if (device is not None and device.type != self.device.type) or dtype not in (None, torch.float32):
+        moved = torch.empty(0, device=self.device).to(*args, **kwargs)
+        if moved.device.type != self.device.type or moved.dtype != torch.float32:
             raise ValueError(
                 f"An exported model stays on {self.device} with pixels in float32: load it with "
                 "from_pretrained(folder, device=…)."

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 
 from ..engines.export_settings import DEFAULT_OPSET, ExportSettings, write_settings
-from ..engines.runtimes import load_runtime
+from ..engines.exported_engine import open_export
 from ..model.configuration_cgrseg import CGRSegConfig
 from ..model.geometry_cgrseg import LOGITS_STRIDE
 from ..model.image_processing_cgrseg import CGRSegImageProcessorPil
@@ -151,7 +151,8 @@ def export_model(
             (f"calibration photo {number}", _read_photo(photo))
             for number, photo in enumerate(photos[:_PHOTOS_COMPARED], start=1)
         ]
-        parity = compare(load_runtime(folder), model, image_processor, compared)
+        engine = open_export(folder, device="cpu", trust_remote_code=True, needs_logits=False)
+        parity = compare(engine, model, image_processor, compared)
         parity.check()
         graph = _describe_graph(model.config, image_processor, settings)
         write_settings(folder, settings, **graph, parity=_describe(parity), versions=_find_versions(settings))

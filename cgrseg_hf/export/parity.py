@@ -12,7 +12,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..engines.export_settings import ExportSettings
-from ..engines.runtimes import Runtime
+from ..engines.exported_engine import ExportedEngine
+from ..engines.torch_engine import PlainEngine
 from ..model.geometry_cgrseg import image_size_of_input
 from ..model.post_processing_cgrseg import label_map_from_logits
 from .parts import find_num_channels
@@ -119,7 +120,7 @@ class ParityReport:
 
 
 def compare(
-    runtime: Runtime,
+    engine: ExportedEngine,
     model: PreTrainedModel,
     image_processor: Any,
     photos: Sequence[tuple[str, np.ndarray]] = (),
@@ -128,7 +129,7 @@ def compare(
     Run an exported file and the model on the same pictures.
 
     Args:
-        runtime ([`Runtime`]): The exported file.
+        engine ([`ExportedEngine`]): The exported file.
         model (`PreTrainedModel`): The PyTorch model, in evaluation mode.
         image_processor (`BaseImageProcessor`): Its image processor.
         photos (`Sequence[tuple[str, np.ndarray]]`, *optional*): Names and pictures (height, width, 3), uint8. At the
@@ -137,8 +138,9 @@ def compare(
     Returns:
         [`ParityReport`]: the comparison at the five sizes, or at the file's only size, and on the photos.
     """
+    plain = PlainEngine(model)
     comparisons = []
-    settings = runtime.settings
+    settings = engine.settings
     num_channels = find_num_channels(model.config)
     if settings.size is None:
         sizes = SIZES
@@ -152,10 +154,10 @@ def compare(
     ]
     kind = "a photo" if photos else "a made-up picture"
     for picture in shrunk:
-        comparisons.append(_compare_one(runtime, model, image_processor, kind, picture, do_resize=False))
+        comparisons.append(_compare_one(engine, plain, image_processor, kind, picture, do_resize=False))
     for name, picture in pictures:
-        comparisons.append(_compare_one(runtime, model, image_processor, name, picture, do_resize=True))
-    return ParityReport(find_tolerance(settings, runtime.precision), comparisons)
+        comparisons.append(_compare_one(engine, plain, image_processor, name, picture, do_resize=True))
+    return ParityReport(find_tolerance(settings, str(engine.dtype).removeprefix("torch.")), comparisons)
 
 
 def find_tolerance(settings: ExportSettings, precision: str) -> Tolerance:
@@ -178,33 +180,31 @@ def make_picture(size: tuple[int, int], seed: int = 0, num_channels: int = 3) ->
     return (smooth + generator.normal(0, 12, (height, width, num_channels))).clip(0, 255).astype(np.uint8)
 
 
-@torch.no_grad()
 def _compare_one(
-    runtime: Runtime, model: PreTrainedModel, image_processor: Any, name: str, picture: np.ndarray, do_resize: bool
+    engine: ExportedEngine, plain: PlainEngine, image_processor: Any, name: str, picture: np.ndarray, do_resize: bool
 ) -> Comparison:
-    settings = runtime.settings
+    settings = engine.settings
     size = picture.shape[:2]
     # A graph that takes pictures resizes them; one that takes pixels is tried at the size that they happen to have.
     prepared = image_processor(
         [picture], return_tensors="pt", do_pad=False, do_resize=do_resize or settings.include_preprocessing
     )["pixel_values"]
-    logits = model(prepared).logits
-    output = runtime(picture[None] if settings.include_preprocessing else prepared.numpy())
+    logits = plain(prepared)
+    output = engine(torch.tensor(picture)[None] if settings.include_preprocessing else prepared)
     if settings.include_argmax:
         target = size if settings.include_preprocessing else tuple(prepared.shape[-2:])
         input_size = tuple(prepared.shape[-2:])
         labels = label_map_from_logits(logits[0], image_size_of_input(logits, input_size), target)
-        difference, equal = None, output[0] == labels.numpy()
+        difference, equal = None, output[0] == labels
     else:
-        exported = torch.from_numpy(output)
-        difference = float((exported - logits).abs().max()) if exported.isfinite().all() else float("nan")
-        equal = (exported.argmax(dim=1) == logits.argmax(dim=1)).numpy()
+        difference = float((output - logits).abs().max()) if output.isfinite().all() else float("nan")
+        equal = output.argmax(dim=1) == logits.argmax(dim=1)
     return Comparison(
         picture=name,
         size=tuple(size if settings.include_preprocessing else prepared.shape[-2:]),
         logit_difference=difference,
         largest_logit=float(logits.abs().max()),
-        equal_labels=float(equal.mean()),
+        equal_labels=float(equal.double().mean()),
     )
 
 

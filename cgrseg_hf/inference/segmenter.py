@@ -125,6 +125,7 @@ class Segmenter:
         num_threads: int | None = None,
         max_pixels: int | None = None,
         num_threads_reading: int = 1,
+        trust_remote_code: bool = False,
     ) -> "Segmenter":
         """
         Load a model with its image processor.
@@ -142,6 +143,8 @@ class Segmenter:
                 Processor cores for the network, see [`make_engine`].
             max_pixels (`int`, *optional*), num_threads_reading (`int`, *optional*, defaults to 1):
                 See [`Segmenter`].
+            trust_remote_code (`bool`, *optional*, defaults to `False`):
+                Allow an exported program of torch.export, see [`make_engine`].
 
         Raises:
             ValueError: If there is no such model, engine, device or type.
@@ -151,7 +154,7 @@ class Segmenter:
         settings = {} if size is None else {"size": size}
         image_processor = AutoImageProcessor.from_pretrained(source, **settings)
         return cls(
-            make_engine(source, engine, device, dtype, num_threads),
+            make_engine(source, engine, device, dtype, num_threads, trust_remote_code=trust_remote_code),
             image_processor,
             max_pixels=max_pixels,
             num_threads_reading=num_threads_reading,

@@ -23,6 +23,12 @@ _CONFIG = "config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
+def expand_shipped(name_or_folder: str | os.PathLike) -> str:
+    """The folder of the shipped model for its name `"shipped"`; any other name as it is."""
+    name = os.fspath(name_or_folder)
+    return str(DEFAULT_MODEL) if name == SHIPPED else name
+
+
 def locate_model(name_or_folder: str | os.PathLike, other_names: Collection[str] = ()) -> str:
     """
     Find a model.
@@ -46,9 +52,7 @@ def locate_model(name_or_folder: str | os.PathLike, other_names: Collection[str]
     name = os.fspath(name_or_folder)
     if name in other_names:
         return name
-    if name == SHIPPED:
-        return str(DEFAULT_MODEL)
-    path = Path(name or "none given").expanduser()
+    path = Path(expand_shipped(name) or "none given").expanduser()
     if path.is_file():
         raise ValueError(
             f"{name} is a file: pass the folder of a model or an export, or an id on the Hugging Face Hub."

@@ -1,25 +1,20 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Words for the terminal: names in them come from strangers' files and models, and terminals obey some characters."""
+"""Text for people: names in it come from strangers' files and models, and terminals obey some characters."""
 
 import difflib
-import logging
 import re
-import warnings
 from collections.abc import Iterable
-from typing import Any
 
 # Control characters, by which text moves the cursor, clears the screen or retitles the window; those that turn the
 # direction of writing, so that a name looks like another; and halves of characters, of names that are no text.
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-# Colours of the libraries' own messages.
-_COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def printable(text: object) -> str:
     """
-    A text whose control characters are shown and not obeyed, as in `\\u001b[2J`; line ends and tabs stay.
+    Show control characters instead of having the terminal obey them, as in `\\u001b[2J`; line ends and tabs stay.
 
     JSON stays JSON of the same content.
     """
@@ -28,7 +23,7 @@ def printable(text: object) -> str:
 
 def one_line(name: object) -> str:
     """
-    What a name or message is in one line, where it may hold line breaks and control characters.
+    Bring a name or message with line breaks and control characters into one line.
 
     `image_processing_cgrseg.py` has the same for itself, since it travels to the Hub alone.
     """
@@ -37,7 +32,7 @@ def one_line(name: object) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says; of the wrappers in which a configuration's check puts it, what lies in them."""
+    """The message of an error, or of the error that a configuration's check has wrapped."""
     from huggingface_hub.errors import StrictDataclassError
 
     while isinstance(error, StrictDataclassError) and error.__cause__ is not None:
@@ -47,12 +42,12 @@ def reason_of(error: BaseException) -> str:
 
 def echo(text: object, *, err: bool = False, nl: bool = True, color: str | None = None) -> None:
     """
-    Print a text as `printable` shows it.
+    Print a text through [`printable`].
 
     Args:
-        text (`object`): What to print.
-        err (`bool`, *optional*, defaults to `False`): Whether to print it to the standard error.
-        nl (`bool`, *optional*, defaults to `True`): Whether to end the line.
+        text (`object`): The text.
+        err (`bool`, *optional*, defaults to `False`): Print to the standard error.
+        nl (`bool`, *optional*, defaults to `True`): End the line.
         color (`str`, *optional*): Its colour, on a terminal.
     """
     import typer  # here, since what trains without the command uses this module too
@@ -60,34 +55,14 @@ def echo(text: object, *, err: bool = False, nl: bool = True, color: str | None 
     typer.secho(printable(text), err=err, nl=nl, fg=color)
 
 
-def guard_messages() -> None:
-    """Let logged messages and warnings of all libraries in this process appear as `printable` shows them."""
-    logging.setLogRecordFactory(_PrintableRecord)
-    show = warnings.formatwarning
-    warnings.formatwarning = lambda *arguments, **options: printable(show(*arguments, **options))
-
-
-class _PrintableRecord(logging.LogRecord):
-    """A logged message that keeps its colours and shows what else a terminal would obey."""
-
-    def getMessage(self) -> str:  # noqa: N802 (logging's name)
-        """The message with its arguments."""
-        parts: list[Any] = _COLOR.split(super().getMessage())
-        return "".join(part if index % 2 else printable(part) for index, part in enumerate(parts))
-
-
 def find_similar(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like another; None if none is like it."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    """Find the known name most like another; None if none is like it."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
-    A sentence that asks for the known name most like this one, with a space before it; empty if none is like it.
-
-    Args:
-        name (`str`): What came.
-        known (`Iterable[str]`): What would do.
+    Ask for the known name most like this one, in a sentence with a space before it; empty if none is like it.
     """
     similar = find_similar(name, known)
     return f" Did you mean {similar}?" if similar else ""

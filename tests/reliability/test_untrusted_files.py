@@ -18,8 +18,6 @@ import sys
 import tarfile
 import threading
 import time
-import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,14 +35,14 @@ from transformers import AutoModelForSemanticSegmentation
 
 import cgrseg_hf
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel, EfficientFormerV2Backbone
-from cgrseg_hf.commands.main import main
+from cgrseg_hf.commands.main import _PrintableFormatter, main
 from cgrseg_hf.conversion import from_official, load_imagenet_backbone
 from cgrseg_hf.data import load_data
 from cgrseg_hf.data.tables import open_picture
 from cgrseg_hf.demo import html
 from cgrseg_hf.demo.models import CardExcerpt, ModelShelf
 from cgrseg_hf.demo.session import ClassArea, PixelAnswer
-from cgrseg_hf.engines.runtimes import load_runtime
+from cgrseg_hf.engines.exported_engine import open_export
 from cgrseg_hf.evaluation.report import _file_name, escape_cell
 from cgrseg_hf.hub.cards import read_card
 from cgrseg_hf.hub.markdown import escape_values
@@ -121,13 +119,8 @@ def command(monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
 
     def run(*arguments: str | Path) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["cgrseg", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
-        factory = logging.getLogRecordFactory()
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main()
-        finally:
-            logging.setLogRecordFactory(factory)
+        with pytest.raises(SystemExit) as ended:
+            main()
         captured = capfd.readouterr()
         return ended.value.code, captured.out + captured.err
 
@@ -226,147 +219,8 @@ def test_training_goes_on_from_no_pickled_code(name, form, marker, tmp_path):
         assert str(file) in str(refused.value) and not marker.exists()
 
 
-class Scale(torch.nn.Module):
-    """As small a program as there is, with a size that is a symbol and an assertion in words."""
-
-    def __init__(self):
-        super().__init__()
-        self.factor = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        most = pixel_values.max().int().item()
-        torch._check(most >= 0)
-        return pixel_values[:, :, 1:] * self.factor + 0 * most
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory) -> Path:
-    """A folder with a program of torch.export."""
-    folder = tmp_path_factory.mktemp("program")
-    shapes = ({2: torch.export.Dim.DYNAMIC},)
-    torch.export.save(
-        torch.export.export(Scale(), (torch.ones(1, 3, 8, 8),), dynamic_shapes=shapes), folder / "model.pt2"
-    )
-    (folder / "export.json").write_text('{"format": "torch"}')
-    return folder
-
-
-def doctor(folder: Path, target: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
-    """A copy of a program whose records were changed."""
-    target.mkdir()
-    shutil.copy(folder / "export.json", target)
-    with zipfile.ZipFile(folder / "model.pt2") as archive:
-        records = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-    change(records)
-    with zipfile.ZipFile(target / "model.pt2", "w") as archive:
-        for name, content in records.items():
-            archive.writestr(f"model/{name}", content)
-    return target
-
-
-def edit_json(records: dict[str, bytes], name: str, change: Callable[[dict], None]) -> None:
-    content = json.loads(records[name])
-    change(content)
-    records[name] = json.dumps(content).encode()
-
-
-def edit_graph(records: dict[str, bytes], change: Callable[[dict], None]) -> None:
-    edit_json(records, "models/model.json", lambda all: change(all["graph_module"]["graph"]))
-
-
-def edit_text(records: dict[str, bytes], old: str, new: str) -> None:
-    text = records["models/model.json"].decode()
-    assert old in text
-    records["models/model.json"] = text.replace(old, new).encode()
-
-
-CODE = "__import__('pathlib').Path('MARKER').touch()"
-
-
-def pickled_constant(records: dict[str, bytes], marker: Path) -> None:
-    records["data/constants/opaque_obj_0"] = pickle.dumps(Bomb(marker))
-    payload = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
-    edit_json(records, "data/constants/model_constants_config.json", lambda all: all["config"].update(a=payload))
-
-
-def pickled_weight(records: dict[str, bytes], marker: Path) -> None:
-    file = io.BytesIO()
-    torch.save(Bomb(marker), file)
-    records["data/weights/weight_0"] = file.getvalue()
-    name = "data/weights/model_weights_config.json"
-    edit_json(records, name, lambda all: all["config"]["factor"].update(use_pickle=True))
-
-
-def code_in_a_guard(records: dict[str, bytes], marker: Path) -> None:
-    code = CODE.replace("MARKER", str(marker))
-    edit_json(records, "models/model.json", lambda all: all.update(guards_code=[f"{code} is None"]))
-
-
-def code_in_a_formula(records: dict[str, bytes], marker: Path) -> None:
-    def change(value: object) -> None:
-        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-            change(inner)
-        if isinstance(value, dict) and "expr_str" in value:
-            value["expr_str"] = CODE.replace("MARKER", str(marker)) + " or 1"
-
-    edit_json(records, "models/model.json", change)
-
-
-def code_below_a_name_of_notes(records: dict[str, bytes], marker: Path) -> None:
-    def change(program: dict) -> None:
-        tensors = program["graph_module"]["graph"]["tensor_values"]
-        formula = {"as_expr": {"expr_str": CODE.replace("MARKER", str(marker)) + " or 1", "hint": None}}
-        for name in ("metadata", "as_string"):
-            tensors[name] = {**next(iter(tensors.values())), "sizes": [formula], "strides": [{"as_int": 1}]}
-
-    edit_json(records, "models/model.json", change)
-
-
-PROGRAMS: dict[str, Callable[[dict[str, bytes], Path], object]] = {
-    "pickled constant": pickled_constant,
-    "pickled weight": pickled_weight,
-    "code in a condition": code_in_a_guard,
-    "code in a formula of sizes": code_in_a_formula,
-    "code in a formula below a name of notes": code_below_a_name_of_notes,
-    "an operator that is none": lambda records, _: edit_text(records, "torch.ops.aten.mul.Tensor", "torch.os.system"),
-    "an operator that makes files": lambda records, _: edit_text(
-        records, "torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"
-    ),
-    "code in a key": lambda records, _: edit_graph(records, lambda graph: graph["sym_int_values"].update({CODE: {}})),
-    "code in an output": lambda records, _: edit_graph(
-        records, lambda graph: graph["outputs"].append({"as_tensor": {"name": CODE}})
-    ),
-    "types of its own": lambda records, _: edit_json(
-        records, "models/model.json", lambda all: all["graph_module"].update(treespec_namedtuple_fields={"os.a": []})
-    ),
-    "a condition that is no Python": lambda records, _: edit_json(
-        records, "models/model.json", lambda all: all.update(guards_code=["1 <"])
-    ),
-    "code in a name": lambda records, _: edit_text(records, '"pixel_values"', '"pixel_values=print(1)"'),
-    "a type to import": lambda records, _: edit_text(records, "builtins.tuple", "collections.defaultdict"),
-    "a compiled library": lambda records, _: records.update({"data/aotinductor/model/model.so": b"\x7fELF"}),
-    "not a program": lambda records, _: records.pop("models/model.json"),
-}
-
-
-def test_a_program_of_torch_export_runs(program):
-    with zipfile.ZipFile(program / "model.pt2") as archive:
-        assert b"Runtime assertion failed" in archive.read("model/models/model.json")
-    pixels = np.ones((1, 3, 9, 8), dtype=np.float32)
-    assert np.array_equal(load_runtime(program)(pixels), pixels[:, :, 1:])
-
-
-@pytest.mark.parametrize("attack", PROGRAMS)
-def test_a_program_that_does_more_than_compute_is_refused(attack, program, marker, tmp_path):
-    folder = doctor(program, tmp_path / "bad", lambda records: PROGRAMS[attack](records, marker))
-    with trying(attack, "exported folder, .pt2"):
-        with pytest.raises(ValueError, match=r"is not loaded: .*\. Export the model again") as refused:
-            load_runtime(folder)(np.ones((1, 3, 9, 8), dtype=np.float32))
-        assert str(folder / "model.pt2") in str(refused.value) and not marker.exists()
-
-
 @pytest.mark.parametrize("location", ["../outside.bin", "ABSOLUTE", "link.bin"])
-def test_external_data_of_onnx_stay_in_the_folder(location, tmp_path):
+def test_external_data_of_onnx_stay_in_the_folder(location, decided_folder, tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from onnx import helper
@@ -383,22 +237,24 @@ def test_external_data_of_onnx_stay_in_the_folder(location, tmp_path):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     (folder / "export.json").write_text('{"format": "onnx"}')
+    shutil.copy(decided_folder / "config.json", folder)
     with trying("external data outside of the folder", "exported folder, .onnx"):
         with pytest.raises(ValueError, match="cannot be loaded") as refused:
-            load_runtime(folder)
+            open_export(folder)
         assert str(folder / "model.onnx") in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("format", "name"), [("openvino", "model.xml"), ("onnx", "model.onnx"), ("torch", "model.pt2")]
 )
-def test_a_pickle_under_the_name_of_an_export_is_refused(format, name, marker, tmp_path):
+def test_a_pickle_under_the_name_of_an_export_is_refused(format, name, decided_folder, marker, tmp_path):
     pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}[format])
     (tmp_path / name).write_bytes(pickle.dumps(Bomb(marker)))
     (tmp_path / "export.json").write_text(json.dumps({"format": format}))
+    shutil.copy(decided_folder / "config.json", tmp_path)
     with trying("pickle in its place", f"exported folder, {name}"):
         with pytest.raises(ValueError, match=re.escape(str(tmp_path / name))):
-            load_runtime(tmp_path)
+            open_export(tmp_path)
         assert not marker.exists()
 
 
@@ -662,16 +518,9 @@ def test_commands_show_control_characters_of_names(command, decided_folder, phot
             assert not has_controls(words), ascii(words)
             assert all(control not in "".join(bars) for control in CONTROLS if control != "\r")
             assert "\\u" in said
-    with trying("control characters in names", "messages of libraries"):
+    with trying("control characters in names", "logged messages"):
         record = logging.LogRecord("a", logging.WARNING, "f", 1, "%s", (HOSTILE,), None)
-        from cgrseg_hf.utils.messages import _PrintableRecord
-
-        assert not has_controls(_PrintableRecord(**vars_of(record)).getMessage())
-
-
-def vars_of(record: logging.LogRecord) -> dict[str, object]:
-    return {"name": record.name, "level": record.levelno, "pathname": record.pathname, "lineno": record.lineno,
-            "msg": record.msg, "args": record.args, "exc_info": None}  # fmt: skip
+        assert not has_controls(_PrintableFormatter().format(record))
 
 
 def test_pictures_with_names_of_any_kind_are_drawn():
