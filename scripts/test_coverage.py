@@ -44,7 +44,7 @@ _REASONS = {
     "cgrseg_hf/demo/page.py": _UNSEEN,
     "cgrseg_hf/demo/server.py": _UNSEEN,
     "cgrseg_hf/evaluation/evaluator.py": _UNSEEN,
-    "cgrseg_hf/engines/runtimes.py": _MIXED,
+    "cgrseg_hf/engines/exported_engine.py": _MIXED,
     "cgrseg_hf/hub/handler.py": _UNSEEN,
     "cgrseg_hf/hub/loading_check.py": _UNSEEN,
     "cgrseg_hf/hub/pushing.py": _LONG,
