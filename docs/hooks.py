@@ -22,12 +22,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Make pages of the README, the first one, and of what it links to in the repository."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     readme = readme.replace("](docs/", "](")
-    # Folders have no page.
-    readme = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", lambda m: m[1] if (ROOT / m[2]).is_dir() else m[0], readme)
     files.append(File.generated(config, "index.md", content=readme))
     for target in sorted(set(re.findall(r"\]\(([^)#:]+)", readme))):
         if files.get_file_from_path(target) is None and (ROOT / target).is_file():
-            files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
+            text = (ROOT / target).read_text(encoding="utf-8").replace("](../docs/", "](../")
+            files.append(File.generated(config, target, content=text))
     return files
 
 

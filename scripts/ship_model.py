@@ -15,12 +15,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
-from write_cards import make_trained_card
+from write_cards import make_shipped_card
 
 import cgrseg_hf  # noqa: F401  (makes CGRSeg known to transformers)
 from cgrseg_hf.data import load_data
 from cgrseg_hf.evaluation import evaluate_model, per_class_table, without_sources, write_report
-from cgrseg_hf.hub.model_card import losses_by_step, read_facts, read_log
+from cgrseg_hf.hub.cards import read_curve, read_facts, read_log
 from cgrseg_hf.pretrained import DEFAULT_MODEL
 
 _FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -52,7 +52,7 @@ def main() -> None:
     report = without_sources(json.loads(path.read_text(encoding="utf-8")))
     text = json.dumps(report, indent=1, ensure_ascii=False)
     arguments.facts.with_suffix(".report.json").write_text(text + "\n", encoding="utf-8")
-    card = make_trained_card(arguments.facts, arguments.output)
+    card = make_shipped_card(arguments.facts, arguments.output)
     for file in (arguments.output / "README.md", arguments.facts.with_suffix(".md")):
         file.write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in arguments.output.iterdir()) / 1e6
@@ -78,14 +78,8 @@ def write_model(source: Path, target: Path) -> None:
 
 def write_curve(source: Path, target: Path) -> None:
     """Copy a training's evaluations, and the loss at each, from its log."""
-    log = read_log(source)
-    losses = losses_by_step(log)
-    lines = [
-        {name: entry[name] for name in ("step", "mean_iou", "overall_accuracy")} | {"loss": losses[entry["step"]]}
-        for entry in log
-        if "mean_iou" in entry
-    ]
-    target.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    curve = read_curve(read_log(source))
+    target.write_text("".join(json.dumps(entry) + "\n" for entry in curve), encoding="utf-8")
 
 
 if __name__ == "__main__":

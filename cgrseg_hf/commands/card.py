@@ -2,7 +2,7 @@
 """`cgrseg card`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ def card(
         Path | None,
         typer.Option(
             help="YAML of what no file knows: name, summary, dataset, dataset_id, license, uses, training, command "
-            "and more. Needed; left out, an example is shown.",
+            "and more. Needed; without it, an example is shown.",
             show_default=False,
         ),
     ] = None,
@@ -42,56 +42,38 @@ def card(
     ] = False,
 ) -> None:
     """
-    Write a model's card, README.md in its folder, from an evaluation and what you say of it.
+    Write a model's card, README.md in its folder, from an evaluation and the facts that you write.
 
-    model_cards/cgrseg-t-camvid.yaml in the repository shows what the facts look like.
+    model_cards/cgrseg-t-camvid.yaml in the repository shows an example of the facts.
     """
-    from ..hub.model_card import FACTS_HINT, check_may_write, read_facts
+    from ..evaluation.report import check_report
+    from ..hub.cards import FACTS_HINT, check_may_write, make_folder_card, read_facts, read_log, write_card
+    from ..hub.staging import read_id2label, read_json
+    from ..utils.provenance import digest_weights
 
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} has no config.json: give the folder of a model, such as runs/mine/best.")
+        raise ValueError(f"{folder} has no config.json: pass the folder of a model, such as runs/mine/best.")
     words = None if facts is None else read_facts(facts)
-    scores = _read(report, "report.json")
-    speed = None if benchmark is None else _read(benchmark, "benchmark.json")
+    scores = read_json(_find_report(report, "report.json"))
+    speed = None if benchmark is None else read_json(_find_report(benchmark, "benchmark.json"))
     if words is None:
         raise ValueError(f"There is no --facts. {FACTS_HINT}")
     target = folder / "README.md"
     check_may_write(target, overwrite)
-
-    import torch
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
-
-    from ..evaluation.report import check_report
-    from ..hub.model_card import describe_size, make_model_card, read_log, write_card
-
-    config = AutoConfig.from_pretrained(folder)
-    check_report(scores, folder, config.id2label, report)
-    with torch.device("meta"):
-        model = AutoModelForSemanticSegmentation.from_config(config)
-    size = AutoImageProcessor.from_pretrained(folder).size
+    check_report(scores, folder, read_id2label(folder), report, digest_weights(folder))
     log = log or folder.resolve().parent / "log.jsonl"
-    written = make_model_card(
-        words,
-        scores,
-        read_log(log) if log.is_file() else [],
-        model.num_parameters(),
-        size,
-        speed,
-        config.model_type,
-    )
+    written = make_folder_card(folder, words, scores, read_log(log) if log.is_file() else [], speed)
     write_card(written, target, overwrite, scores.get("weights"))
     name, precision = scores.get("model", "a model without a name"), scores.get("precision", "unknown precision")
     if not scores.get("weights"):
-        echo(f"Warning: {report} does not tell its weights: see that they are those in {folder}.", err=True)
-    echo(f"Scores of {name}: {precision}, {scores['num_images']} images, {describe_size(size)}.")
+        echo(f"Warning: {report} has no checksums of weights: make sure that it is of those in {folder}.", err=True)
+    echo(f"Scores of {name}: {precision}, {scores['num_images']} images.")
     echo(f"The card is {target}. Next: cgrseg push {folder} USER/NAME --report {report}")
 
 
-def _read(path: Path, name: str) -> dict[str, Any]:
-    """A report of another command, by its folder or file."""
+def _find_report(path: Path, name: str) -> Path:
+    """The report of another command, by its folder or file."""
     path = path / name if path.is_dir() else path
     if not path.is_file():
-        raise ValueError(f"There is no {path}: give the folder that {_WRITERS[name]} wrote, or this file of it.")
-    from ..hub.files import read_json
-
-    return read_json(path)
+        raise ValueError(f"There is no {path}: pass the folder that {_WRITERS[name]} wrote, or this file in it.")
+    return path

@@ -14,14 +14,14 @@ def push(
     repo_id: Annotated[str, typer.Argument(metavar="USER/NAME", help="The repo; it is made if it does not exist.")],
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder that evaluate wrote; names and pictures of the data stay here.", show_default=False),
+        typer.Option(help="Folder that evaluate wrote; names and images of the data are not sent.", show_default=False),
     ] = None,
     exports: Annotated[
-        list[Path] | None, typer.Option(help="Folder that export wrote, to go along. May be repeated.")
+        list[Path] | None, typer.Option(help="Folder that export wrote, to send too. May be repeated.")
     ] = None,
     pictures: Annotated[
         list[Path] | None,
-        typer.Option(help="Photo to show on the card with its classes; one that may be published. May be repeated."),
+        typer.Option(help="Photo to show on the card with its classes; it is published. May be repeated."),
     ] = None,
     picture_credit: Annotated[
         str, typer.Option(help="Whose photos these are and their licence, in Markdown.", show_default=False)
@@ -30,7 +30,7 @@ def push(
         bool | None,
         typer.Option(
             "--private/--public",
-            help="Who sees a new repo; one that exists has to be so.",
+            help="Who sees a new repo; an existing one must be so already.",
             show_default="as the account has it",
         ),
     ] = None,
@@ -43,16 +43,16 @@ def push(
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Run and send code that is not this package's, too; handler.py and requirements.txt as they are.",
+            help="Also run and send code that is not this package's; handler.py and requirements.txt as they are.",
         ),
     ] = False,
 ) -> None:
     """
     Push a model to the Hugging Face Hub: weights, settings, code, card, evaluation, exports and pictures.
 
-    First a process without this package loads what would be sent, and segments a picture with it. Where the repo's card
-    says that a push has been there, files named as a push names them that this one does not replace are deleted; other
-    files stay. HF_ENDPOINT names another Hub.
+    First a process without this package loads the files and segments a picture. If the repo's card says that an earlier
+    push has written there, its files that this push does not replace are deleted; other files stay. HF_ENDPOINT names
+    another Hub.
     """
     from ..hub import push_folder
 
@@ -74,13 +74,13 @@ def push(
     for name in pushed.deleted or ():
         echo(f"{'delete' if pushed.url is None else 'deleted':>10}  {name}")
     if pushed.deleted is None:
-        echo("The repo could not be read: it is not known whether an earlier push has left files there.")
-    echo(f"Loads without cgrseg_hf as {pushed.model_class.rpartition('.')[2]}, and segments.")
+        echo("The repo could not be read: it may have files of an earlier push.")
+    echo(f"It loads without cgrseg_hf as {pushed.model_class.rpartition('.')[2]}, and segments.")
     total = f"{len(pushed.files)} files, {_size(sum(pushed.files.values()))}"
     echo(f"Nothing was sent: {total}." if pushed.url is None else f"Sent {total}: {pushed.url}")
 
 
-def _size(size: int) -> str:
+def _size(size: float) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -138,7 +138,13 @@ def without_sources(report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def check_report(report: Mapping[str, Any], folder: Path, id2label: Mapping[int, str], source: str | Path) -> None:
+def check_report(
+    report: Mapping[str, Any],
+    folder: Path,
+    id2label: Mapping[int, str],
+    source: str | Path,
+    weights: Mapping[str, str],
+) -> None:
     """
     Refuse a report of another model: one with other classes or, where the report has checksums, with other weights.
 
@@ -147,6 +153,7 @@ def check_report(report: Mapping[str, Any], folder: Path, id2label: Mapping[int,
         folder (`Path`): The model's folder.
         id2label (`Mapping[int, str]`): Names of the model's classes.
         source (`str` or `Path`): What to call the report in a message.
+        weights (`Mapping[str, str]`): Checksums of the folder's weights, see `digest_weights`.
 
     Raises:
         ValueError: If it is of another.
@@ -158,8 +165,7 @@ def check_report(report: Mapping[str, Any], folder: Path, id2label: Mapping[int,
             f"{source} is of a model with other classes, {_some(reported)}: this one has {_some(names)}. Give the "
             "report that `cgrseg evaluate` wrote for this model."
         )
-    weights = report.get("weights")
-    if weights and weights != digest_weights(folder):
+    if report.get("weights") and report["weights"] != weights:
         raise ValueError(
             f"{source} is of other weights than those in {folder}: of {report.get('model')}, or of this folder before "
             f"it was changed. Evaluate it with cgrseg evaluate {shlex.quote(str(folder))} --data DATA, and give the "

@@ -1,8 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Serves the model of this folder on Hugging Face Inference Endpoints.
 
-This file travels to the Hub with the weights, where it needs transformers and Pillow alone. An endpoint imports it,
-makes one `EndpointHandler` with the folder's path, and calls that with each request.
+This file travels to the Hub with the weights, where it needs only transformers and Pillow. An endpoint imports it,
+makes one `EndpointHandler` with the folder's path, and calls it with each request.
 """
 
 import base64
@@ -13,17 +13,16 @@ from typing import Any
 from PIL import Image
 from transformers import pipeline
 
-# Formats of pixels, as in image_reading_cgrseg.py. Pillow knows others, one of which, PostScript, it hands to a program
-# that runs it.
+# As in image_reading_cgrseg.py. Pillow knows others, and hands one of them, PostScript, to a program that runs it.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 
-# Those of transformers' pipeline.
+# Of transformers' image segmentation pipeline.
 PARAMETERS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold")
 
 
 class EndpointHandler:
     """
-    Answers requests with the masks of the classes in a picture.
+    Answer requests with the masks of the classes in a picture.
 
     Args:
         path (`str`): Folder of the model.
@@ -38,19 +37,18 @@ class EndpointHandler:
 
         Args:
             data (`dict[str, Any]`):
-                Under `inputs` the picture: a `PIL.Image.Image`, the bytes of a picture's file, or these in base64, also
-                as a data URL. Under `parameters`, if it is there, options of transformers' image segmentation pipeline.
+                `inputs` is the picture: a `PIL.Image.Image`, the bytes of a file, or these in base64, also as a data
+                URL. `parameters`, if present, are options of transformers' image segmentation pipeline.
 
         Returns:
-            `list[dict[str, Any]]`: for each class in the picture its `label`; its `score`, which is `None` where the
-            model gives no score to a whole class, as in semantic segmentation; and its `mask`, a PNG of the picture's
-            size in base64, 255 where the class is and 0 elsewhere.
+            `list[dict[str, Any]]`: for each class in the picture its `label`; its `score`, `None` in semantic
+            segmentation; and its `mask`, a PNG of the picture's size in base64, 255 inside the class and 0 elsewhere.
 
         Raises:
             ValueError: If there is no picture, it cannot be read, or a parameter is unknown.
         """
         if "inputs" not in data:
-            raise ValueError("The request has no 'inputs': send the picture there, as bytes or in base64.")
+            raise ValueError("The request has no 'inputs': send the picture in it, as bytes or in base64.")
         parameters = data.get("parameters") or {}
         if unknown := sorted(set(parameters) - set(PARAMETERS)):
             raise ValueError(f"Unknown parameters {', '.join(unknown)}: there are {', '.join(PARAMETERS)}.")
@@ -60,10 +58,10 @@ class EndpointHandler:
 
 def read_picture(inputs: Any) -> Image.Image:
     """
-    The picture of a request. Text is base64 and nothing else: no address is fetched and no file opened for it.
+    Read the picture of a request. Text must be base64: no address is fetched and no file is opened for it.
 
     Raises:
-        ValueError: If it is none, or cannot be read.
+        ValueError: If it is not a picture, or cannot be read.
     """
     if isinstance(inputs, Image.Image):
         return inputs
@@ -75,16 +73,16 @@ def read_picture(inputs: Any) -> Image.Image:
     if not isinstance(inputs, bytes | bytearray):
         raise ValueError(f"'inputs' is a {type(inputs).__name__}: send a picture as bytes or in base64.")
     try:
-        Image.init()  # makes all formats known that are installed
+        Image.init()  # registers all formats that are installed
         picture = Image.open(io.BytesIO(inputs), formats=[name for name in FORMATS if name in Image.OPEN])
         picture.load()
-    except Exception as error:  # each of Pillow's formats has errors of its own for broken files
+    except Exception as error:  # each of Pillow's formats has its own errors for broken files
         raise ValueError(f"The picture in 'inputs' cannot be read: {error}.") from error
     return picture
 
 
 def encode_png(mask: Image.Image) -> str:
-    """A mask as a PNG file in base64."""
+    """Encode a mask as a PNG file in base64."""
     file = io.BytesIO()
     mask.save(file, format="PNG")
     return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,9 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Loads a folder as somebody without this package would, and segments a picture with it.
+"""Load a folder as somebody without this package would, and segment a picture with it.
 
-A program, which `check_loading` runs in a process of its own, with the folder and the photos of its card as arguments.
-It prints a line of JSON: the model's class, and the labels that were found. The photos' label maps it writes to where
-it runs: 0.npy, 1.npy, ...
+`check_loading` runs this program in a separate process, with the folder and the photos of its card as arguments. It
+prints a line of JSON with the model's class and the labels that were found, and writes the photos' label maps to the
+current folder: 0.npy, 1.npy, ...
 """
 
 import importlib.util
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SIZE = (150, 101)  # width, height, neither of them a multiple of the network's strides
+SIZE = (150, 101)  # width, height: not multiples of the network's strides
 
 
 def make_picture() -> Image.Image:
-    """A picture with large areas, an edge and noise, always the same."""
+    """Make a picture with large areas, an edge and noise, always the same."""
     width, height = SIZE
     down, across = np.mgrid[:height, :width]
     noise = np.random.default_rng(0).integers(0, 64, (height, width, 3))
@@ -28,7 +28,7 @@ def make_picture() -> Image.Image:
 
 
 def load_handler(folder: Path) -> Any:
-    """The folder's handler, made as an endpoint makes it."""
+    """Make the folder's handler as an endpoint makes it."""
     specification = importlib.util.spec_from_file_location("handler", folder / "handler.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -36,7 +36,7 @@ def load_handler(folder: Path) -> Any:
 
 
 def segment(pipeline: Any, picture: Image.Image) -> tuple[list[str], np.ndarray]:
-    """The labels that the pipeline finds in a picture, and the class of each pixel, `(height, width)`, int32."""
+    """Find the labels in a picture, and the class of each pixel, `(height, width)`, int32."""
     segments = pipeline(picture)
     area = sum(np.count_nonzero(one["mask"]) for one in segments)
     if any(one["mask"].size != picture.size for one in segments) or area != picture.width * picture.height:
@@ -49,7 +49,7 @@ def segment(pipeline: Any, picture: Image.Image) -> tuple[list[str], np.ndarray]
 
 
 def main() -> None:
-    """Load, segment, and check what comes out."""
+    """Load, segment, and check the answers."""
     sys.modules["cgrseg_hf"] = None  # as if it were not installed
     folder, picture = Path(sys.argv[1]), make_picture()
     handler = load_handler(folder)

@@ -3,22 +3,19 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.card_rules import find_errors
 from PIL import Image
 from transformers import AutoImageProcessor
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cgrseg_hf.commands.main import app
-from cgrseg_hf.data import SegmentationData, load_data
-from cgrseg_hf.evaluation import evaluate_model, write_report
-from cgrseg_hf.hub.cards import read_card
-from cgrseg_hf.hub.model_card import check_weights
+from cgrseg_hf.data import load_data
+from cgrseg_hf.evaluation import EvaluationResult, evaluate_model, write_report
+from cgrseg_hf.hub.cards import check_card_weights, read_card
+from cgrseg_hf.utils.provenance import digest_weights
 
 FACTS = """name: My model
 summary: It segments.
@@ -32,9 +29,14 @@ limits: [Everything.]
 """
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "cgrseg_hf", "card", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+def run(folder: Path, *arguments: object) -> Result:
+    """The command with the facts and the report beside the run's folder."""
+    files = ["--facts", str(folder.parents[1] / "card.yaml"), "--report", str(folder.parents[1] / "report")]
+    return CliRunner().invoke(app, ["card", str(folder), *files, *map(str, arguments)])
+
+
+def change(file: Path, **values: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
 @pytest.fixture
@@ -45,77 +47,63 @@ def folder(decided_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def data(decided_model, tmp_path: Path) -> SegmentationData:
-    """A picture of noise with labels of noise."""
+def result(decided_model, folder: Path, tmp_path: Path) -> EvaluationResult:
+    """An evaluation on an image of noise with labels of noise, with its report."""
     generator = np.random.default_rng(0)
     for kind, shape, highest in (("images", (60, 90, 3), 256), ("annotations", (60, 90), 5)):
-        folder = tmp_path / "data" / "val" / kind
-        folder.mkdir(parents=True)
-        Image.fromarray(generator.integers(0, highest, shape, dtype=np.uint8)).save(folder / "a.png")
+        parent = tmp_path / "data" / "val" / kind
+        parent.mkdir(parents=True)
+        Image.fromarray(generator.integers(0, highest, shape, dtype=np.uint8)).save(parent / "a.png")
     (tmp_path / "data" / "id2label.json").write_text(json.dumps(decided_model.config.id2label))
-    return load_data(tmp_path / "data", "validation")
-
-
-def test_card_of_an_evaluation(folder: Path, tmp_path: Path, decided_model, data: SegmentationData):
+    data = load_data(tmp_path / "data", "validation")
     result = evaluate_model(decided_model, AutoImageProcessor.from_pretrained(folder), data, progress=False)
     write_report(result, tmp_path / "report", model="mine", model_folder=folder)
-    (tmp_path / "run" / "log.jsonl").write_text('{"step": 7, "loss": 0.5, "mean_iou": 0.25, "overall_accuracy": 0.5}\n')
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report")
-    assert ended.returncode == 0, ended.stderr
+    return result
+
+
+def test_card_of_an_evaluation(folder: Path, decided_model, result: EvaluationResult):
+    log = {"step": 7, "loss": 0.5, "mean_iou": 0.25, "overall_accuracy": 0.5}
+    (folder.parent / "log.jsonl").write_text(json.dumps(log) + "\n")
+    written = run(folder)
+    assert written.exit_code == 0 and "Scores of mine: float32, 1 images" in written.stdout
     card = read_card(folder)
-    assert find_errors(str(card)) == []
     assert card.data.eval_results[0].metric_value == round(result.metrics["mean_iou"], 4)
-    assert f"{decided_model.num_parameters():,} parameters" in card.text
-    assert "a shorter side of 96 pixels, or less where the longer one would exceed 400" in card.text
-    assert "| 7 | 0.5000 | 25.00 | 50.00 |" in card.text
-    assert "## Speed" not in card.text
-    assert "Scores of mine: float32, 1 images, a shorter side of 96 pixels" in ended.stdout
-
-    check_weights(folder / "README.md", folder)
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[:-1] + b"x")
-    with pytest.raises(ValueError, match=r"README\.md are of other weights than those in .* write the card anew"):
-        check_weights(folder / "README.md", folder)
-    (folder / "model.safetensors").write_bytes(weights)
-
+    for part in (
+        f"{decided_model.num_parameters():,} parameters",
+        "a shorter side of 96 pixels, or less where the longer one would exceed 400",
+        "| 7 | 0.5000 | 25.00 | 50.00 |",
+    ):
+        assert part in card.text
+    check_card_weights(folder, digest_weights(folder))
+    with pytest.raises(ValueError, match=r"README\.md are of other weights than those in"):
+        check_card_weights(folder, {"model.safetensors": "0" * 64})
     (folder / "README.md").write_text((folder / "README.md").read_text().replace("It segments.", "It segments well."))
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report")
-    assert ended.returncode == 1 and "somebody has changed it" in ended.stderr
+    assert "--overwrite" in str(run(folder).exception)
     assert "It segments well." in (folder / "README.md").read_text()
 
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
-    report["weights"]["model.safetensors"] = "0" * 64
-    (tmp_path / "report" / "report.json").write_text(json.dumps(report))
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
-    assert ended.returncode == 1 and f"of other weights than those in {folder}: of mine, or " in ended.stderr
-    report["weights"] = {}
-    (tmp_path / "report" / "report.json").write_text(json.dumps(report))
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
-    assert ended.returncode == 0 and "does not tell its weights: see that they are those in" in ended.stderr
-    report["classes"][0]["name"] = "another"
-    (tmp_path / "report" / "report.json").write_text(json.dumps(report))
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path / "report", "--overwrite")
-    assert ended.returncode == 1 and "other classes, 5 (another, " in ended.stderr
+
+def test_reports_of_another_model(folder: Path, tmp_path: Path, result: EvaluationResult):
+    report = tmp_path / "report" / "report.json"
+    change(report, weights={"model.safetensors": "0" * 64})
+    assert f"of other weights than those in {folder}: of mine, or " in str(run(folder).exception)
+    change(report, weights={})
+    written = run(folder)
+    assert written.exit_code == 0 and "has no checksums of weights" in written.stderr
+    change(report, classes=[{"name": "another"}])
+    assert "other classes, 1 (another)" in str(run(folder, "--overwrite").exception)
 
 
 def test_says_what_is_missing(folder: Path, tmp_path: Path):
+    report = tmp_path / "report" / "report.json"
+    assert "report: pass the folder that cgrseg evaluate wrote" in str(run(folder).exception)
+    report.parent.mkdir()
+    for content in ("{", "[]"):
+        report.write_text(content)
+        assert str(report) in str(run(folder).exception)
+    report.write_text("{}")
+    without_facts = CliRunner().invoke(app, ["card", str(folder), "--report", str(report)])
+    assert "a YAML file that you write" in str(without_facts.exception)
     (tmp_path / "card.yaml").write_text(FACTS.replace("license: mit\n", ""))
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path)
-    assert ended.returncode == 1 and "does not say license" in ended.stderr and "Traceback" not in ended.stderr
-    (tmp_path / "card.yaml").write_text(FACTS)
-    ended = run(folder, "--facts", tmp_path / "card.yaml", "--report", tmp_path)
-    assert ended.returncode == 1 and f"There is no {tmp_path / 'report.json'}" in ended.stderr
-    (tmp_path / "report.json").write_text("{}")
-    ended = run(folder, "--report", tmp_path)
-    assert ended.returncode == 1 and "a YAML file that you write" in ended.stderr
-    error = CliRunner().invoke(app, ["card", str(tmp_path), "--report", str(tmp_path)]).exception
-    assert isinstance(error, ValueError) and str(error).startswith(f"{tmp_path} has no config.json: give the folder")
-
-
-@pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ("[]", "holds a list")])
-def test_report_that_is_damaged(folder: Path, tmp_path: Path, content: str, message: str):
-    file = tmp_path / "report.json"
-    file.write_text(content)
-    arguments = [str(folder), "--facts", str(tmp_path / "card.yaml"), "--report", str(tmp_path)]
-    error = CliRunner().invoke(app, ["card", *arguments]).exception
-    assert isinstance(error, ValueError) and str(error).startswith(f"{file} {message}")
+    assert "card.yaml does not have license" in str(run(folder).exception)
+    (folder / "config.json").unlink()
+    assert f"{folder} has no config.json" in str(run(folder).exception)

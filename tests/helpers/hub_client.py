@@ -16,13 +16,9 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
 
 MODEL_REPO = "user/model"
 BACKBONE_REPO = "user/backbone"
@@ -64,6 +60,7 @@ def publish(workspace: Path, result_folder: Path) -> dict[str, Any]:
 
 def use_without_package(workspace: Path, result_folder: Path) -> dict[str, Any]:
     """Load from the folder and from the Hub by remote code, save that again and load it too."""
+    import torch
     from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation
 
     report = {
@@ -76,10 +73,9 @@ def use_without_package(workspace: Path, result_folder: Path) -> dict[str, Any]:
     report["saved again"] = use_model(workspace, str(again), trust_remote_code=True)
 
     backbone = AutoBackbone.from_pretrained(BACKBONE_REPO, trust_remote_code=True)
-    report["backbone"] = {
-        "class": class_name(backbone),
-        "feature_maps": run_backbone(backbone, report["hub"]["pixel_values"]),
-    }
+    with torch.no_grad():
+        feature_maps = backbone(report["hub"]["pixel_values"]).feature_maps
+    report["backbone"] = {"class": class_name(backbone), "feature_maps": feature_maps}
     config = AutoConfig.from_pretrained(workspace / "backbone", trust_remote_code=True)
     report["backbone from configuration"] = class_name(AutoBackbone.from_config(config, trust_remote_code=True))
     return report
@@ -157,14 +153,6 @@ def use_model(workspace: Path, source: str, trust_remote_code: bool | None) -> d
         "label_map": label_maps[0],
         "masks": {segment["label"]: torch.tensor(np.asarray(segment["mask"])) for segment in segments},
     }
-
-
-def run_backbone(backbone: "PreTrainedModel", pixel_values: "torch.Tensor") -> tuple["torch.Tensor", ...]:
-    """The backbone's feature maps."""
-    import torch
-
-    with torch.no_grad():
-        return backbone(pixel_values).feature_maps
 
 
 def class_name(instance: object) -> str:

@@ -1,19 +1,16 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Publishing a model on the Hub and using it from there, with this package installed and without."""
 
-import http.client
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
 from helpers.hub_client import BACKBONE_REPO, MODEL_REPO
 from helpers.hub_process import Hub, run_client
-from helpers.hub_server import BRANCH, HubError
 from PIL import Image
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor
@@ -130,10 +127,9 @@ def assert_same_results(report: dict[str, Any], expected: dict[str, Any]) -> Non
         torch.testing.assert_close(mask > 0, label_map == int(label.removeprefix("LABEL_")))
 
 
-def assert_remote_class(loaded: str, name: str) -> None:
+def is_remote_class(loaded: str, name: str) -> bool:
     """The class comes from the code beside the weights."""
-    assert loaded.startswith("transformers_modules.")
-    assert loaded.endswith(f".{name}")
+    return loaded.startswith("transformers_modules.") and loaded.endswith(f".{name}")
 
 
 def test_push_sends_weights_settings_and_code(published: dict[str, Any], hub: Hub):
@@ -164,13 +160,13 @@ def test_loads_without_package(used: dict[str, Any], source: str, expected: dict
     assert used["errors"] == []
     names = [*CLASSES[:3], CLASSES[3] if used["has torchvision"] else f"{CLASSES[3]}Pil"]
     for loaded, name in zip(report["classes"] + report["pipeline classes"], names + names[2:], strict=True):
-        assert_remote_class(loaded, name)
+        assert is_remote_class(loaded, name)
     assert_same_results(report, expected)
 
 
 def test_backbone_loads_without_package(used: dict[str, Any], expected: dict[str, Any]):
     for loaded in (used["backbone"]["class"], used["backbone from configuration"]):
-        assert_remote_class(loaded, "modeling_efficientformerv2.EfficientFormerV2Backbone")
+        assert is_remote_class(loaded, "modeling_efficientformerv2.EfficientFormerV2Backbone")
     torch.testing.assert_close(used["backbone"]["feature_maps"], expected["feature_maps"])
 
 
@@ -182,15 +178,3 @@ def test_saving_without_package_keeps_code_and_weights(used: dict[str, Any], wor
             assert json.loads((again / path.name).read_text())["auto_map"] == json.loads(path.read_text())["auto_map"]
         else:
             assert (again / path.name).read_bytes() == path.read_bytes(), path.name
-
-
-def test_hub_keeps_to_its_folder(hub: Hub):
-    hub.store.create("user/empty")
-    for name in ("../outside", "%2e%2e/outside", "a/../../outside", "/etc/hostname", ".."):
-        connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"))
-        connection.request("GET", f"/user/empty/resolve/{BRANCH}/{name}")
-        assert connection.getresponse().status == http.HTTPStatus.BAD_REQUEST
-        connection.close()
-        file = {"key": "file", "value": {"path": unquote(name), "content": "", "encoding": "base64"}}
-        with pytest.raises(HubError, match="is no name"):
-            hub.store.commit("user/empty", BRANCH, [file])

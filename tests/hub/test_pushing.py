@@ -1,26 +1,23 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What keeps a model from the Hub, and how that is said."""
+"""What keeps a model from the Hub, and what keeps other files from it."""
 
 import base64
 import json
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from helpers.hub_server import UNKNOWN_TOKEN
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import ModelCard
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
-from cgrseg_hf.hub import check_loading, handler, push_folder
+from cgrseg_hf.hub import check_loading, push_folder, pushing
 from cgrseg_hf.hub.cards import extend_card
-from cgrseg_hf.hub.pushing import send_folder
-from cgrseg_hf.hub.repos import Repo, find_leftovers, look_up
-from cgrseg_hf.hub.staging import read_id2label, stage_export, stage_folder, stage_report
-from cgrseg_hf.model import image_reading_cgrseg
+from cgrseg_hf.hub.pushing import find_pushed_files, send_folder
+from cgrseg_hf.hub.staging import find_leftovers, read_id2label, stage_export, stage_folder, stage_report
 
+HUB_FOLDER = Path(pushing.__file__).parent
 CARD = """---
 license: mit
 library_name: transformers
@@ -49,89 +46,57 @@ def account(hub, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def without(folder: Path, name: str) -> Path:
-    (folder / name).unlink()
+def make_folder(folder: Path) -> Path:
+    folder.mkdir()
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("config.json", "no config.json"),
-        ("model.safetensors", "no model.safetensors"),
-        ("preprocessor_config.json", "no preprocessor_config.json"),
-        ("README.md", "has no card"),
-    ],
-)
-def test_missing_files_are_named(folder: Path, name: str, message: str):
-    with pytest.raises(ValueError, match=message):
-        push_folder(without(folder, name), "user/model", dry_run=True)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json", "README.md"])
+def test_missing_files_are_named(folder: Path, name: str):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=name):
+        push_folder(folder, "user/model", dry_run=True)
 
 
 @pytest.mark.parametrize("repo_id", ["model", "user/two/parts", "user/with space"])
 def test_names_that_no_repo_has(folder: Path, repo_id: str):
-    with pytest.raises(ValueError, match=r"[Rr]epo"):
+    with pytest.raises(ValueError, match=repo_id):
         push_folder(folder, repo_id, dry_run=True)
 
 
-def test_no_folder_and_exports(tmp_path: Path, exported):
-    with pytest.raises(ValueError, match="There is no folder"):
-        push_folder(tmp_path / "nowhere", "user/model", dry_run=True)
-    export = exported("torch").folder
+def test_what_goes_along_has_to_fit(folder: Path, exported, photos: Path, tmp_path: Path):
+    photo, export = photos / "000000015517.jpg", exported("torch").folder
+    twins = [photo, shutil.copy(photo, tmp_path / f"{photo.stem}-classes.jpg")]
+    for options, message in (
+        ({"pictures": [photo]}, "picture_credit"),
+        ({"pictures": twins, "picture_credit": "Mine."}, "rename"),
+        ({"exports": [folder]}, "cgrseg export"),
+        ({"exports": [export] * 2}, "rename"),
+        ({"report": tmp_path / "nothing"}, "cgrseg evaluate"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            push_folder(folder, "user/model", dry_run=True, **options)
     with pytest.raises(ValueError, match=f"--exports {export}"):
         push_folder(export, "user/model", dry_run=True)
-
-
-def test_what_goes_along_has_to_fit(folder: Path, exported, photos: Path, tmp_path: Path):
-    photo = photos / "000000015517.jpg"
-    with pytest.raises(ValueError, match="picture_credit"):
-        push_folder(folder, "user/model", pictures=[photo], dry_run=True)
-    twins = [photo, shutil.copy(photo, tmp_path / f"{photo.stem}-classes.jpg")]
-    with pytest.raises(ValueError, match="rename"):
-        push_folder(folder, "user/model", pictures=twins, picture_credit="Mine.", dry_run=True)
-    with pytest.raises(ValueError, match="cgrseg export"):
-        push_folder(folder, "user/model", exports=[folder], dry_run=True)
-    with pytest.raises(ValueError, match="rename"):
-        push_folder(folder, "user/model", exports=[exported("torch").folder] * 2, dry_run=True)
-    with pytest.raises(ValueError, match="cgrseg evaluate"):
-        push_folder(folder, "user/model", report=tmp_path / "nothing", dry_run=True)
-    with pytest.raises(ValueError, match="of a model with other classes"):
-        stage_export(exported("torch").folder, tmp_path, {0: "sky"})
-    (tmp_path / "report.json").write_text('{"data": {}, "classes": [{"name": "sky"}]}')
-    with pytest.raises(ValueError, match=r"1 \(sky\): this one has 5"):
-        push_folder(folder, "user/model", report=tmp_path, dry_run=True)
-
-
-def test_endpoints_get_the_transformers_that_the_package_needs():
-    requirement = (Path(handler.__file__).parent / "templates" / "requirements.txt").read_text().strip()
-    assert requirement.startswith("transformers>=")
-    assert f'    "{requirement}",\n' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
-
-
-def test_endpoints_open_what_the_segmenter_opens(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("it was run"))
-    assert handler.FORMATS == image_reading_cgrseg.FORMATS
-    with pytest.raises(ValueError, match="cannot be read"):
-        handler.read_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(ValueError, match="other classes"):
+        stage_export(export, tmp_path, {0: "sky"})
 
 
 def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
     def stage(name: str, **options) -> Path:
-        (tmp_path / name).mkdir()
-        stage_folder(folder, tmp_path / name, "user/model", **options)
+        stage_folder(folder, make_folder(tmp_path / name), "user/model", **options)
         return tmp_path / name
 
-    own = Path(push_folder.__code__.co_filename).parents[1]
-    for name in ("handler.py", "requirements.txt"):  # as an earlier push wrote them
-        shutil.copy((own / "hub" / "templates" if name.endswith(".txt") else own / "hub") / name, folder)
+    shutil.copy(HUB_FOLDER / "handler.py", folder)  # as an earlier push wrote them
+    shutil.copy(HUB_FOLDER / "templates" / "requirements.txt", folder)
     text = (folder / "modeling_cgrseg.py").read_text()
     (folder / "modeling_cgrseg.py").write_text(f"{text}\nraise SystemExit('a stranger')\n")
     config = json.loads((folder / "config.json").read_text())
     elsewhere = {**config, "auto_map": {"AutoConfig": "modeling_other.Other"}}
     (folder / "config.json").write_text(json.dumps(elsewhere))
     staged = stage("own")
-    assert (staged / "modeling_cgrseg.py").read_bytes() == (own / "model" / "modeling_cgrseg.py").read_bytes()
-    assert (staged / "handler.py").read_bytes() == (own / "hub" / "handler.py").read_bytes()
+    assert (staged / "modeling_cgrseg.py").read_text() == text
+    assert (staged / "handler.py").read_bytes() == (HUB_FOLDER / "handler.py").read_bytes()
     assert json.loads((staged / "config.json").read_text())["auto_map"] == config["auto_map"]
 
     (folder / "config.json").write_text(json.dumps({**elsewhere, "model_type": "segformer"}))
@@ -146,32 +111,41 @@ def test_no_code_but_this_packages_without_trust(folder: Path, tmp_path: Path):
 
 
 def test_of_an_evaluation_goes_what_lies_in_its_folder(folder: Path, tmp_path: Path):
-    (tmp_path / "secret").write_text("not for others")
-    # As the Hub's cache has it, whose files are links to those in blobs.
-    repo = tmp_path / "models--user--evaluation"
+    # As in the Hub's cache, whose files are links to those in blobs.
+    repo, target, id2label = (
+        tmp_path / "models--user--evaluation",
+        make_folder(tmp_path / "target"),
+        read_id2label(folder),
+    )
     report = repo / "snapshots" / "0123"
-    for path in (report, repo / "blobs", tmp_path / "target"):
+    for path in (report, repo / "blobs"):
         path.mkdir(parents=True)
-    classes = [{"name": name} for name in read_id2label(folder).values()]
-    (report / "report.json").write_text(json.dumps({"data": {}, "classes": classes}))
+    content = {"data": {}, "classes": [{"name": name} for name in id2label.values()]}
+    (report / "report.json").write_text(json.dumps(content))
     (repo / "blobs" / "abc").write_text("class,iou")
     (report / "per_class.csv").symlink_to("../../blobs/abc")
-    stage_report(report, folder, tmp_path / "target", "user/model", read_id2label(folder))
-    assert {path.name for path in (tmp_path / "target").iterdir()} == {"report.json", "per_class.csv"}
-    assert (tmp_path / "target" / "per_class.csv").read_text() == "class,iou"
+    stage_report(report, folder, target, "user/model", id2label, {})
+    assert {path.name for path in target.iterdir()} == {"report.json", "per_class.csv"}
+    assert (target / "per_class.csv").read_text() == "class,iou"
+
+    (tmp_path / "secret").write_text("not for others")
     (report / "confusion_matrix.png").symlink_to(tmp_path / "secret")
     with pytest.raises(ValueError, match=r"is a link to .*secret, outside of the folder"):
-        stage_report(report, folder, tmp_path / "target", "user/model", read_id2label(folder))
+        stage_report(report, folder, target, "user/model", id2label, {})
+    (report / "report.json").write_text(json.dumps({**content, "weights": {"model.safetensors": "0" * 64}}))
+    with pytest.raises(ValueError, match=f"other weights than those in {folder}"):
+        push_folder(folder, "user/model", report=report, dry_run=True)
+    (report / "report.json").write_text('{"data": {}, "classes": [{"name": "sky"}]}')
+    with pytest.raises(ValueError, match=r"1 \(sky\): this one has 5"):
+        push_folder(folder, "user/model", report=report, dry_run=True)
 
 
 def test_of_an_export_goes_what_an_export_writes(exported, tmp_path: Path):
     export = Path(shutil.copytree(exported("torch").folder, tmp_path / "torch"))
-    id2label = read_id2label(export)
-    names = {path.name for path in export.iterdir()}
+    id2label, names = read_id2label(export), {path.name for path in export.iterdir()}
 
     def stage(name: str, **options) -> Path:
-        (tmp_path / name).mkdir()
-        stage_export(export, tmp_path / name, id2label, **options)
+        stage_export(export, make_folder(tmp_path / name), id2label, **options)
         return tmp_path / name / "torch"
 
     (export / ".env").write_text("TOKEN=secret")
@@ -186,18 +160,22 @@ def test_of_an_export_goes_what_an_export_writes(exported, tmp_path: Path):
     staged = stage("trusted", trust_remote_code=True)
     assert {path.name for path in staged.iterdir()} == {*names, "evil.py"}
     assert json.loads((staged / "config.json").read_text()) == elsewhere
-    without(export, "model.pt2")
-    with pytest.raises(ValueError, match=r"has no model.pt2: export the model again"):
+    (export / "model.pt2").unlink()
+    with pytest.raises(ValueError, match=r"model.pt2"):
         stage("incomplete")
 
 
-def test_folder_that_does_not_load(folder: Path, account: pytest.MonkeyPatch):
-    shutil.copy(Path(push_folder.__code__.co_filename).parent / "handler.py", folder)
+def test_the_check_needs_all_code_and_has_no_token(folder: Path, account: pytest.MonkeyPatch):
+    shutil.copy(HUB_FOLDER / "handler.py", folder)
+    before = {path.name for path in folder.iterdir()}
+    account.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     name, labels = check_loading(folder)
     assert name.startswith("transformers_modules.") and name.endswith("CGRSegForSemanticSegmentation")
     assert labels and set(labels) <= {f"LABEL_{index}" for index in range(5)}
+    assert {path.name for path in folder.iterdir()} == before  # a push sends what is in the folder
+    (folder / "post_processing_cgrseg.py").unlink()
     with pytest.raises(ValueError, match=r"does not load .*post_processing_cgrseg"):
-        check_loading(without(folder, "post_processing_cgrseg.py"))
+        check_loading(folder)
     account.setenv("HUGGING_FACE_HUB_TOKEN", "any")
     (folder / "handler.py").write_text(
         "import os, huggingface_hub\n"
@@ -230,20 +208,11 @@ def test_pictures_of_a_model_whose_code_is_trusted(tmp_path: Path, photos: Path,
     assert {"other.py", "pictures/000000015517.jpg", "pictures/000000015517-classes.jpg"} <= pushed.files.keys()
 
 
-def test_answers_of_the_hub_in_words(folder: Path, hub, account: pytest.MonkeyPatch):
-    url = send_folder(folder, "user/direct", None, None, "Message")
-    assert url == f"{hub.endpoint}/user/direct/commit/{hub.store.commit_id('user/direct', 'main')}"
-    assert hub.store.visibility("user/direct") == "public"
-    with pytest.raises(ValueError, match="may not write to somebody/model"):
-        send_folder(folder, "somebody/model", None, None, "Message")
-    account.setenv("HF_TOKEN", UNKNOWN_TOKEN)
-    with pytest.raises(ValueError, match="does not know the token"):
-        send_folder(folder, "user/other", None, None, "Message")
-
-
-def test_branch_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyPatch):
-    send_folder(folder, "user/branched", None, None, "First")
+def test_a_branch_is_made_or_taken(folder: Path, hub, account: pytest.MonkeyPatch):
+    url = send_folder(folder, "user/branched", None, None, "First")
     first = hub.store.commit_id("user/branched", "main")
+    assert url == f"{hub.endpoint}/user/branched/commit/{first}"
+    assert hub.store.visibility("user/branched") == "public"
     (folder / "LICENSE").write_text("For tests alone.")
     for message in ("Make the branch", "Take it as it is"):
         send_folder(folder, "user/branched", None, "second", message)
@@ -254,35 +223,31 @@ def test_branch_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyP
 def test_visibility_of_a_repo_that_exists(folder: Path, hub, account: pytest.MonkeyPatch):
     hub.store.create("user/open", "public")
     for dry_run in (False, True):
-        with pytest.raises(ValueError, match=r"exists and is public, not private.*settings.*leave --private"):
+        with pytest.raises(ValueError, match=r"user/open exists and is public, not private"):
             push_folder(folder, "user/open", private=True, dry_run=dry_run)
     assert hub.names("user/open") == set()
 
 
-def test_leftovers_have_names_of_a_push_in_a_repo_that_was_pushed_to():
+def test_leftovers_have_names_of_a_push():
     sent = ["README.md", "config.json", "model.safetensors", "onnx/export.json", "onnx/model.onnx"]
     owned = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "modeling_cgrseg.py", "report.json"]
     owned += ["per_class.csv", "pictures/a [1].jpg", "pictures/a [1]-classes.jpg", "onnx/model.onnx.data"]
-    owned += ["old/export.json", "old/model.bin", "old/configuration_cgrseg.py"]
+    owned += ["old/export.json", "old/model.bin", "old/configuration_cgrseg.py", "geometry_cgrseg.py"]
     others = [".gitattributes", "LICENSE", "model_2.safetensors", "train.py", "pictures/mine.jpg", "docs/report.json"]
     others += ["docs/old/export.json", "pictures/b-classes.jpg", "old/notes.md", "old/deep/model.bin"]
     others += ["mine/model.onnx"]
-    assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=True), sent) == sorted(owned)
-    assert find_leftovers(Repo(False, others, is_pushed=True), sent) == []
-    assert find_leftovers(Repo(False, [*sent, *owned, *others], is_pushed=False), sent) == []
-    assert find_leftovers(None, sent) == []
+    assert find_leftovers([*sent, *owned, *others], sent) == sorted(owned)
+    assert find_leftovers(others, sent) == []
 
 
 def test_the_card_tells_whether_a_push_has_been_there(hub, account: pytest.MonkeyPatch):
-    assert look_up(HfApi(), "user/found") is None
+    assert find_pushed_files("user/found") == []
     hub.store.create("user/found")
-    card = extend_card(ModelCard(CARD), "user/found")
-    for text, is_pushed in ((None, False), (CARD, False), (card, True)):
-        if text is not None:
-            file = {"path": "README.md", "content": base64.b64encode(text.encode()).decode()}
-            hub.store.commit("user/found", "main", [{"key": "file", "value": file}])
+    for text, files in ((CARD, []), (extend_card(ModelCard(CARD), "user/found"), ["README.md"])):
+        file = {"path": "README.md", "content": base64.b64encode(text.encode()).decode()}
+        hub.store.commit("user/found", "main", [{"key": "file", "value": file}])
         for branch in (None, "not yet there"):
-            assert look_up(HfApi(), "user/found", branch).is_pushed == is_pushed
+            assert find_pushed_files("user/found", branch) == files
 
 
 def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):
@@ -292,42 +257,20 @@ def test_no_token(folder: Path, account: pytest.MonkeyPatch, tmp_path: Path):
         push_folder(folder, "user/model")
 
 
-def test_card_that_the_hub_refuses(folder: Path, hub, account: pytest.MonkeyPatch):
+def test_refusals_of_the_hub(folder: Path, hub, account: pytest.MonkeyPatch):
+    with pytest.raises(ValueError, match="may not write to somebody/model"):
+        send_folder(folder, "somebody/model", None, None, "Message")
+    with account.context() as patch:
+        patch.setenv("HF_TOKEN", UNKNOWN_TOKEN)
+        with pytest.raises(ValueError, match="does not know the token"):
+            send_folder(folder, "user/other", None, None, "Message")
+        patch.setattr(huggingface_hub.constants, "ENDPOINT", f"{hub.endpoint}/elsewhere")
+        with pytest.raises(OSError, match="501"):
+            send_folder(folder, "user/model", None, None, "Message")
+        patch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(OSError, match=r"http://127.0.0.1:9 cannot be reached"):
+            send_folder(folder, "user/model", None, None, "Message")
     (folder / "README.md").write_text(CARD.replace("license: mit", "license: my-own"))
-    with pytest.raises(ValueError, match=r'refuses the card.*\n- "license" must be one of'):
+    with pytest.raises(ValueError, match=r"refuses the card.*license"):
         send_folder(folder, "user/refused", None, None, "Message")
     assert not (hub.store.root / "user" / "refused").exists()
-
-
-def test_answers_that_are_not_the_hubs(folder: Path, hub, account: pytest.MonkeyPatch):
-    account.setattr(huggingface_hub.constants, "ENDPOINT", f"{hub.endpoint}/elsewhere")
-    with pytest.raises(OSError, match="501"):
-        send_folder(folder, "user/model", None, None, "Message")
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Proxy) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        account.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{proxy.server_port}")
-        try:
-            with pytest.raises(ValueError, match=r"refuses the card.*\n<html>No"):
-                send_folder(folder, "user/model", None, None, "Message")
-        finally:
-            proxy.shutdown()
-
-
-class _Proxy(BaseHTTPRequestHandler):
-    """What stands between here and the Hub, and forbids this."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(400)
-        self.send_header("Content-Length", "15")
-        self.end_headers()
-        self.wfile.write(b"<html>No</html>")
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-def test_hub_that_is_not_there(folder: Path, account: pytest.MonkeyPatch):
-    account.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(OSError, match=r"http://127.0.0.1:9 cannot be reached"):
-        send_folder(folder, "user/model", None, None, "Message")
