@@ -149,7 +149,7 @@ def make_contenders(
     for source in sources:
         for name, precision, form in _combinations(source, settings):
             try:
-                engine = _make_engine(source, name, form, precision, device, num_threads)
+                engine = _make_engine(source, name, form, precision, device, num_threads, settings.trust_remote_code)
             except ValueError as error:
                 left_out.append(f"Left out: {source.name}, {name}, {form}, {precision}: {error}")
                 continue
@@ -167,10 +167,17 @@ def _combinations(source: Source, settings: BenchmarkSettings) -> Iterable[tuple
 
 
 def _make_engine(
-    source: Source, name: str, form: str, precision: str | None, device: torch.device, num_threads: int
+    source: Source,
+    name: str,
+    form: str,
+    precision: str | None,
+    device: torch.device,
+    num_threads: int,
+    trust_remote_code: bool,
 ) -> Engine:
     if form == "export":
-        return make_engine(source.export, device="cpu" if device.type == "cpu" else None, num_threads=num_threads)
+        place = "cpu" if device.type == "cpu" else None
+        return make_engine(source.export, "auto", place, None, num_threads, trust_remote_code=trust_remote_code)
     runs_in_torch = name in ("torch", "compile")
     dtype = getattr(torch, precision)
     if form == "inference":

@@ -40,6 +40,7 @@ class BenchmarkSettings:
         rounds (`int`): Number of times to measure each; 0 to count only.
         device (`str`, *optional*): Device for PyTorch. By default a GPU if there is one.
         keep_freed_memory (`bool`): Keep freed memory in the process, see [`keep_freed_memory`].
+        trust_remote_code (`bool`): Allow exports of the format torch, see [`make_engine`].
 
     Raises:
         ValueError: If a value does not exist or does not fit the others.
@@ -57,6 +58,7 @@ class BenchmarkSettings:
     rounds: int = 15
     device: str | None = None
     keep_freed_memory: bool = False
+    trust_remote_code: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "precisions", list(map(full_name, self.precisions)))

@@ -9,7 +9,15 @@ import typer
 
 from ..pretrained.locating import locate_model
 from ..utils.messages import echo
-from .data_options import DeviceOption, announce, check_output_folder, parse_numbers, parse_pair, split_list
+from .data_options import (
+    DeviceOption,
+    TrustOption,
+    announce,
+    check_output_folder,
+    parse_numbers,
+    parse_pair,
+    split_list,
+)
 
 _SEVERAL = " Separate several with spaces or commas."
 
@@ -59,6 +67,7 @@ def benchmark(
     keep_freed_memory: Annotated[
         bool, typer.Option("--keep-freed-memory", help="Keep freed memory in the process, as predict does.")
     ] = False,
+    trust_remote_code: TrustOption = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("runs/benchmark"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -83,6 +92,7 @@ def benchmark(
         rounds=rounds,
         device=device,
         keep_freed_memory=keep_freed_memory,
+        trust_remote_code=trust_remote_code,
     )
     check_output_folder(output)
     for name in settings.models:

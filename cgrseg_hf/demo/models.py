@@ -187,7 +187,7 @@ class ModelShelf:
         try:
             revision = HfApi(token=False).model_info(repo_id).sha  # what is looked at is what is fetched
             files = _list_files(repo_id, revision)
-            with checked_downloads(repo_id):
+            with checked_downloads(repo_id, revision):
                 folder = snapshot_download(repo_id, revision=revision, allow_patterns=files, token=False)
         except RepositoryNotFoundError:
             raise DemoError(f"There is no public model {repo_id} on the Hugging Face Hub: check the id.") from None

@@ -1,86 +1,82 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Loading of models, with what the Hugging Face Hub sends compared with its checksums.
+"""Load models, and compare what the Hugging Face Hub sends with its checksums: downloads alone compare lengths.
 
-huggingface_hub compares lengths alone. Heavy packages are imported when they are needed.
+Heavy packages are imported when they are needed.
 """
 
 import contextlib
+import logging
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..utils.provenance import digest_file
+from ..utils.messages import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+logger = logging.getLogger(__name__)
 
 
 def load_model(source: str | os.PathLike, **settings: Any) -> "PreTrainedModel":
     """
-    `AutoModelForSemanticSegmentation.from_pretrained`, with [`checked_downloads`].
+    Call `AutoModelForSemanticSegmentation.from_pretrained` with [`checked_downloads`].
 
     Args:
         source (`str` or `os.PathLike`): A folder, or the id of a model on the Hub.
         settings: Passed on.
 
     Raises:
-        ValueError: If what the Hub sent is damaged; what `from_pretrained` raises besides.
+        ValueError: If what the Hub sent is damaged. Other errors are those of `from_pretrained`.
     """
     from transformers import AutoModelForSemanticSegmentation
 
-    with contextlib.nullcontext() if Path(source).is_dir() else checked_downloads(os.fspath(source)):
+    is_folder = Path(source).is_dir()
+    with contextlib.nullcontext() if is_folder else checked_downloads(os.fspath(source), settings.get("revision")):
         return AutoModelForSemanticSegmentation.from_pretrained(source, **settings)
 
 
 @contextlib.contextmanager
-def checked_downloads(repo_id: str) -> Iterator[None]:
+def checked_downloads(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """
-    Have what a block fetches of a model compared with the checksums that the Hub announced for it.
+    Compare a model's files with the checksums of the Hub, if the block has fetched any.
 
-    These are the names of the large files in the cache, such as weights: their SHA-256. Only files that are new after
-    the block are read, so that what was fetched before is there as fast as ever; what another process is fetching at
-    the same time is for that process to compare. Nothing is compared where the file system has no symbolic links, since
-    the cache then keeps no checksums, nor of a mirror whose tags are none.
+    What was fetched before is not compared again, and needs no connection.
 
     Args:
         repo_id (`str`): Id of a model on the Hub.
+        revision (`str`, *optional*): The commit that the block fetches, by default that of `main`.
 
     Raises:
-        ValueError: If a file is not what was announced; it is taken out of the cache.
+        ValueError: If a file is damaged; it is removed from the cache.
     """
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"), "blobs")
-    kept = set(blobs.glob("*"))
+    snapshots = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"), "snapshots")
+    kept = set(snapshots.rglob("*"))
     try:
         yield
-    except Exception:  # perhaps for this very reason; the next try is to fetch the file anew
-        _refuse_damaged(set(blobs.glob("*")) - kept, repo_id)
-        raise
-    _refuse_damaged(set(blobs.glob("*")) - kept, repo_id)
+    finally:  # an error in the block may come from a damaged file too, which the next try has to fetch again
+        if set(snapshots.rglob("*")) - kept:
+            _refuse_damaged(repo_id, revision)
 
 
-def _refuse_damaged(files: set[Path], repo_id: str) -> None:
-    from huggingface_hub import constants
+def _refuse_damaged(repo_id: str, revision: str | None) -> None:
+    from huggingface_hub import HfApi, constants
 
-    damaged = [file for file in files if _is_damaged(file)]
-    for file in damaged:
-        file.resolve().unlink(missing_ok=True)  # it may be a link to a store that all repositories share
+    try:
+        found = HfApi().verify_repo_checksums(repo_id, revision=revision)
+    except Exception as error:  # a mirror without checksums; each client of huggingface_hub has errors of its own
+        logger.warning("The files of %s could not be compared with the Hub's checksums: %s", repo_id, one_line(error))
+        return
+    for mismatch in found.mismatches:
+        file = found.verified_path / mismatch["path"]
+        file.resolve().unlink(missing_ok=True)  # the content, to which the file is a link
         file.unlink(missing_ok=True)
-    if damaged:
+    if found.mismatches:
         raise ValueError(
             f"What the Hugging Face Hub ({constants.ENDPOINT}) sent of {repo_id} is damaged: its checksum is not the "
-            "one that the Hub announced. It was taken out of the cache: try again."
+            "one that the Hub announced. It was removed from the cache: try again."
         )
-
-
-def _is_damaged(file: Path) -> bool:
-    try:
-        return _SHA256.fullmatch(file.name) is not None and digest_file(file) != file.name
-    except FileNotFoundError:  # another process takes it away, or puts it elsewhere
-        return False

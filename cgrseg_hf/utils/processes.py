@@ -19,16 +19,16 @@ _KNOWN_TYPES = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.M
 
 
 class _Accelerator(Accelerator):
-    """An accelerator that prints the names of strangers' files and classes so that no terminal obeys them."""
+    """Print names of files and classes so that the terminal does not obey control characters in them."""
 
     def print(self, *values: object, **options: Any) -> None:
-        """Print, in the main process alone."""
+        """Print in the main process only."""
         super().print(*map(printable, values), **options)
 
 
 def make_accelerator(**options: Any) -> Accelerator:
     """
-    An accelerator that knows the processes that a launcher has started, on CPUs as well.
+    Make an accelerator that knows the processes that a launcher has started, on CPUs as well.
 
     Args:
         **options: Of `accelerate.Accelerator`.
@@ -36,7 +36,8 @@ def make_accelerator(**options: Any) -> Accelerator:
     Raises:
         ValueError: If a launcher started several processes, but each would work as if it were alone.
     """
-    AcceleratorState._reset_state()  # of a former accelerator in this process, which had perhaps another precision
+    # An earlier accelerator of this process fixes the precision, and only this allows another, as in TrainingArguments.
+    AcceleratorState._reset_state()
     accelerator = _Accelerator(
         cpu=not torch.accelerator.is_available(),
         # The training loop accumulates by itself, whatever accelerate's configuration says.
@@ -58,7 +59,7 @@ def make_accelerator(**options: Any) -> Accelerator:
 
 
 def leave_group() -> bool:
-    """Take leave of the other processes at the end of a command, and tell whether this is the one that reports."""
+    """Leave the other processes at the end of a command; return whether this is the one that reports."""
     state = PartialState()
     state.destroy_process_group()
     return state.is_main_process

@@ -786,7 +786,7 @@ class ErringHub(HubRequestHandler):
 
 ERRORS = ("cut off", "shorter than announced", "longer than announced", "a page instead", "a name with ../")
 LOADING = "from cgrseg_hf import CGRSegForSemanticSegmentation as Model; Model.from_pretrained('user/model')"
-CHECKED_LOADING = "from cgrseg_hf.inference.engines import make_engine; make_engine('user/model', 'torch', 'cpu')"
+CHECKED_LOADING = "from cgrseg_hf.inference import make_engine; make_engine('user/model', 'torch', 'cpu')"
 
 
 @pytest.fixture
