@@ -41,13 +41,6 @@ NEEDED_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("
 import fill  # noqa: E402  (the rule by which the reference's weights and inputs were made)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the reliability tests keep what they saw."""
-    parser.addoption(
-        "--keep-evidence", action="store_true", help="keep what tests/reliability saw, for scripts/write_reliability.py"
-    )
-
-
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., CGRSegConfig]:
     """Make the configuration of a model with every part of CGRSeg, each as small as can be."""

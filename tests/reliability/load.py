@@ -73,7 +73,10 @@ class Load:
         return round(1000 * float(np.percentile(self.latencies, percent)))
 
     def to_row(self) -> list[Any]:
-        """A line for the table of the page, under `COLUMNS`."""
+        """
+        A line of figures: name, clients, minutes, answers, refused, wrong, errors, answers per second, p50, p95 and p99
+        in milliseconds, and memory in MiB at the start, after warming up, at its peak and at the end.
+        """
         start, warm, peak, end = (
             f"{bytes_ / 2**20:.0f}" for bytes_ in (self.memory[0], self.warm_memory, max(self.memory), self.memory[-1])
         )
@@ -89,22 +92,6 @@ class Load:
             *(f"{self.milliseconds(percent):,}" for percent in (50, 95, 99)),
             f"{start} / {warm} / {peak} / {end}",
         ]
-
-
-COLUMNS = (
-    "Asked",
-    "Clients",
-    "Minutes",
-    "Answers",
-    "Refused, queue full",
-    "Wrong",
-    "Errors",
-    "Answers per second",
-    "p50, ms",
-    "p95, ms",
-    "p99, ms",
-    "Memory in MiB: start / warm / peak / end",
-)
 
 
 def put_load(name: str, ask: Ask, clients: int, seconds: float, pid: int) -> Load:

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from evidence import Evidence
 from helpers.training_runs import assert_same_weights, find_workers, wait_for_step
 from PIL import Image
 from safetensors.torch import load_file
@@ -207,13 +206,10 @@ def lose_a_worker(config, start_command) -> tuple[str, int]:
 
 
 @pytest.mark.reliability
-def test_a_hundred_thousand_pairs(tiny_training, start_command, keep_evidence, tmp_path, monkeypatch):
+def test_a_hundred_thousand_pairs(tiny_training, start_command, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    begin = time.monotonic()
     shards = write_shards(tmp_path / "shards", PAIRS, SHARDS)
-    bytes_of_shards = sum(file.stat().st_size for file in shards.glob("*.parquet"))
-
-    rows, failures = [], 0
+    failures = 0
     by_one_worker: list[int] = []
     for way, streaming, num_workers in (
         ("streamed", True, 1),
@@ -234,43 +230,10 @@ def test_a_hundred_thousand_pairs(tiny_training, start_command, keep_evidence, t
         rate = f"{PAIRS / seen.seconds / num_workers:.0f}"
         sizes = f"{np.median(seen.memory):.0f} ({memory:+.1f})"
         counts = f"{np.median(seen.files):.0f} ({open_files:+.0f})"
-        rows.append((way, num_workers, len(set(seen.order)), faults, rate, sizes, counts))
-        print(*rows[-1], sep=" | ", flush=True)
+        print(way, num_workers, len(set(seen.order)), faults, rate, sizes, counts, sep=" | ", flush=True)
 
     config = tiny_training.replace(
         data=str(shards), streaming=True, num_workers=2, max_steps=30, save_steps=5, batch_size=4, ema_decay=0.9
     )
-    message, step = lose_a_worker(config, start_command)
-    keep_evidence(
-        Evidence(
-            section="data-at-scale",
-            title="Data at scale",
-            command="pytest tests/reliability/test_data_at_scale.py -m reliability --keep-evidence",
-            summary=(
-                f"{PAIRS:,} pairs of {SIZE}×{SIZE} pixels, no two alike, in {SHARDS} parquet files "
-                f"({bytes_of_shards / 1e6:.0f} MB), went through the loader of training, without its augmentation: "
-                "streamed, as with `--streaming`, and looked up by number in what the datasets library keeps of them. "
-                "Each was compared with what was written, and had to come once, in the order that the seed decides and "
-                "not the number of workers. Memory and open files are of the main process and its workers together, as "
-                "the median of a pass, and in brackets by how much the median of its last tenth was above that of its "
-                f"second; allowed were {MEMORY_BOUND} MiB and {FILES_BOUND} files. Memory is what is resident and not "
-                "of mapped files. The rates include the comparison, which the main process does, on a machine that was "
-                "not idle.\n\n"
-                "Of a `cgrseg train` that streamed these shards one of two workers was killed (SIGKILL). It said: "
-                f"“{message}” Resumed from step {step}, it ended with the weights, bit for bit, of a run whose workers "
-                "had lived."
-            ),
-            columns=(
-                "How",
-                "Workers",
-                "Different pairs seen",
-                "Wrong, missing or repeated",
-                "Pairs a second and worker",
-                "MiB (growth)",
-                "Open files (growth)",
-            ),
-            rows=rows,
-            failures=failures,
-            seconds=time.monotonic() - begin,
-        )
-    )
+    lose_a_worker(config, start_command)
+    assert failures == 0

@@ -19,7 +19,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from evidence import Evidence
 from helpers.training_runs import ONE_PROCESS, TWO_PROCESSES, assert_same_weights, find_workers, wait_for_step
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -426,10 +425,9 @@ def diverge(trial: Trial) -> tuple[Any, ...]:
 
 
 @pytest.mark.reliability
-def test_every_fault_is_named_and_the_run_goes_on(faulty_training, start_command, many_pairs, tmp_path, keep_evidence):
-    begin = time.monotonic()
+def test_every_fault_is_named_and_the_run_goes_on(faulty_training, start_command, many_pairs, tmp_path):
     launchers = {1: ONE_PROCESS, 2: TWO_PROCESSES}
-    whole, rows, failures = {}, [], 0
+    whole, failures = {}, 0
     for processes in {fault.processes for fault in FAULTS}:
         config = faulty_training.replace(output=str(tmp_path / f"whole-{processes}"))
         run(config, start_command, launchers[processes])
@@ -447,36 +445,9 @@ def test_every_fault_is_named_and_the_run_goes_on(faulty_training, start_command
         )
         trial = Trial(config, start_command, launchers[fault.processes if fault else 1], folder, checkpoint_size)
         try:
-            rows.append(try_fault(fault, trial, whole[fault.processes]) if fault else diverge(trial))
+            row = try_fault(fault, trial, whole[fault.processes]) if fault else diverge(trial)
         except (AssertionError, ValueError) as error:
             failures += 1
-            rows.append((fault.name if fault else "a learning rate of 10²⁰", f"**Failed**: {error}", "", "", "", ""))
-        print(*rows[-1], sep=" | ", flush=True)
-    disk = "one of its own (tmpfs)" if can_mount else "left out, as this user may not mount one"
-    keep_evidence(
-        Evidence(
-            section="training-faults",
-            title="Training faults",
-            command="pytest tests/reliability/test_training_faults.py -m reliability --keep-evidence",
-            summary=(
-                f"{len(rows)} faults happened to runs of `cgrseg train`, each with two workers for every process and "
-                f"{STEPS} steps long, with a checkpoint every {SAVE_STEPS}. The full disk was {disk}. Each time "
-                f"{'all' if not failures else 'not all'} messages named the cause, no process was left after "
-                f"{SECONDS_TO_END} seconds, all checkpoints loaded, and once the cause was removed `--resume` went on "
-                "from the newest one and ended with the weights, bit for bit, of a run that nothing had happened to. "
-                "The last is another: from a loss that is not finite the same run can only come to it again, so the "
-                f"checkpoint starts another run, as the message says. {failures} of them failed."
-            ),
-            columns=(
-                "What happened",
-                "What the run said",
-                "Exit code",
-                "Seconds until all processes had ended",
-                "Went on from step",
-                "Final weights",
-            ),
-            rows=rows,
-            failures=failures,
-            seconds=time.monotonic() - begin,
-        )
-    )
+            row = (fault.name if fault else "a learning rate of 10²⁰", f"Failed: {error}")
+        print(*row, sep=" | ", flush=True)
+    assert failures == 0
