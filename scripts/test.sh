@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Check the style and run the tests: bash scripts/test.sh [pytest's own arguments]
+#   bash scripts/test.sh -m quick    model, image processor, post-processing and metric, in a minute
+#   bash scripts/test.sh -m long     what takes minutes
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset PYTHONDONTWRITEBYTECODE  # without bytecode, each process that a test starts would compile PyTorch's modules anew
 bash scripts/setup.sh test,train,docs
 .venv/bin/ruff check .
 .venv/bin/ruff format --check --quiet .

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,23 @@ sys.path.append(str(FIXTURES / "parity"))
 NEEDED_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
 
 import fill  # noqa: E402  (the rule by which the reference's weights and inputs were made)
+
+# What `-m quick` selects: the model's folder but for its trainings, and the metric.
+QUICK = re.compile(r"tests/(model/(?!test_trainer)\w+|evaluation/test_metric)\.py")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no other test files for `-m quick`, which takes a third of its time."""
+    is_other = collection_path.suffix == ".py" and not QUICK.search(collection_path.as_posix())
+    return True if config.option.markexpr == "quick" and is_other else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests."""
+    for item in items:
+        is_slow = any(item.get_closest_marker(name) for name in ("long", "reliability"))
+        if QUICK.search(item.path.as_posix()) and not is_slow:
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.fixture(scope="session")
