@@ -8,6 +8,7 @@ Shapes in comments are (batch, channels, height, width) unless they say otherwis
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -334,6 +335,56 @@ class CGRSegModel(CGRSegPreTrainedModel):
             )
 
 
+def semantic_segmentation_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    ignore_index: int,
+    image_size: tuple[int, int] | None = None,
+    class_weights: torch.Tensor | None = None,
+    reduction: Literal["sum", "all", "valid"] = "sum",
+) -> torch.Tensor:
+    """
+    Compute the cross-entropy of each pixel, at the labels' size.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_labels, logits_height, logits_width)`):
+            Class scores.
+        labels (`torch.Tensor` of shape `(batch, height, width)`):
+            Class of each pixel, of any integer type.
+        ignore_index (`int`):
+            Label of pixels that do not count.
+        image_size (`tuple[int, int]`, *optional*):
+            Height and width of the image in the model's input, for logits that may reach beyond it. `None` for logits
+            that cover the image exactly.
+        class_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*):
+            How much a pixel of each class counts.
+        reduction (`str`, *optional*, defaults to `"sum"`):
+            `"sum"` over the pixels, so that the parts of a larger batch can be added; the sum divided by the number of
+            all pixels (`"all"`), or by [`loss_weight`] (`"valid"`), which is 0 where every pixel is ignored.
+
+    Returns:
+        `torch.Tensor`: a scalar.
+    """
+    logits = resize_logits(logits.float(), image_size, tuple(labels.shape[-2:]))
+    summed = nn.functional.cross_entropy(
+        logits, labels.long(), weight=class_weights, ignore_index=ignore_index, reduction="sum"
+    )
+    if reduction == "sum":
+        return summed
+    if reduction == "all":
+        return summed / labels.numel()
+    return summed / loss_weight(labels, ignore_index, class_weights).clamp(min=1).to(summed)
+
+
+def loss_weight(labels: torch.Tensor, ignore_index: int, class_weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Count the pixels of `labels` that are not ignored, each as much as its class weighs: a scalar."""
+    is_valid = labels != ignore_index
+    if class_weights is None:
+        return is_valid.sum()
+    pixels = torch.bincount(labels[is_valid].int(), minlength=len(class_weights)).double()
+    return pixels @ class_weights.to(pixels)
+
+
 class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
     """CGRSeg with its dynamic prototype guided head, for semantic segmentation."""
 
@@ -401,7 +452,13 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
 
         loss = None
         if labels is not None:
-            loss = self._loss(padded_logits, labels, image_size=tuple(pixel_values.shape[-2:]))
+            loss = semantic_segmentation_loss(
+                padded_logits,
+                labels,
+                self.config.semantic_loss_ignore_index,
+                image_size=tuple(pixel_values.shape[-2:]),
+                reduction=self.config.loss_normalization,
+            )
         return CGRSegSemanticSegmenterOutput(
             loss=loss,
             logits=crop_to_image(padded_logits, pixel_values),
@@ -423,15 +480,6 @@ class CGRSegForSemanticSegmentation(CGRSegPreTrainedModel):
             float32. `.to(torch.bfloat16)` makes it faster where the processor has bfloat16.
         """
         return CGRSegForInference(self)
-
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-        """Cross-entropy at the labels' size; 0, with a gradient path, where every pixel is ignored."""
-        ignore_index = self.config.semantic_loss_ignore_index
-        logits = resize_logits(logits.float(), image_size, tuple(labels.shape[-2:]))
-        summed = nn.functional.cross_entropy(logits, labels.long(), ignore_index=ignore_index, reduction="sum")
-        if self.config.loss_normalization == "all":
-            return summed / labels.numel()
-        return summed / (labels != ignore_index).sum().clamp(min=1)
 
     def _check_labels(self, labels: torch.Tensor) -> None:
         """Name a class that does not exist; on an accelerator, looking would make it wait."""

@@ -2,6 +2,6 @@
 from .config import TrainingConfig as TrainingConfig
 from .config import load_recipe as load_recipe
 from .config import recipe_names as recipe_names
-from .faults import TrainingStoppedError as TrainingStoppedError
 from .loop import TrainingResult as TrainingResult
 from .loop import train as train
+from .stopping import TrainingStoppedError as TrainingStoppedError

@@ -1,60 +1,80 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Checkpoints that are whole or not there.
+"""Files and folders that are either complete or absent.
 
-A checkpoint is written under another name and renamed when all of it is on the disk, so whatever ends the process, each
-folder `step-...` is one to go on from. It is a model folder too: `from_pretrained` loads it.
+They are written under another name and renamed once they are on the disk. So whatever ends the process, each folder
+`step-...` is a complete checkpoint: the state that Accelerate saves, and a model folder for `from_pretrained`.
 """
 
 import contextlib
 import os
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
-import numpy as np
-import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, load
 from safetensors import SafetensorError
 
-from ..conversion.files import read_checkpoint
+from .config import TrainingConfig, load_recipe
 
-_STATE = "training_state.pt"
-_RANDOM_STATE = "random_state_{}.pt"
+CONFIG_FILE = "training_config.json"
 _UNFINISHED = "unfinished-"
-DAMAGE_REMEDY = "Remove this folder: --resume then goes on from the checkpoint before it, or anew if there is none."
 _REPLACED = "replaced-"
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, write: Callable[[Path], object], accelerator: Accelerator) -> None:
     """
-    Make a folder, or replace one, so that it is never seen half written.
+    Make a folder, or replace it, so that it is never visible half written. All processes call this.
 
     Args:
-        folder (`Path`): Where it shall be.
-        write (`Callable`): Fills the empty folder that it is given.
+        folder (`Path`): The folder.
+        write (`Callable`): Writes this process's files into the empty folder that it is called with.
+        accelerator (`Accelerator`): Synchronizes the processes.
 
     Raises:
-        OSError: If the disk does not take it; the message names the folder, and nothing is left of it.
+        OSError: If writing fails; the message names the folder, and nothing is left of it.
     """
     unfinished = folder.with_name(_UNFINISHED + folder.name)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    if accelerator.is_main_process:
+        for left_over in folder.parent.glob(_UNFINISHED + "*"):
+            _remove(left_over)
+    accelerator.wait_for_everyone()
     with explain_failed_write(folder, unfinished):
-        unfinished.mkdir(parents=True)
+        unfinished.mkdir(parents=True, exist_ok=True)
         write(unfinished)
-        finish_folder(unfinished, folder)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        with explain_failed_write(folder, unfinished):
+            for path in unfinished.rglob("*"):
+                _flush(path)
+            replaced = folder.with_name(_REPLACED + folder.name)
+            _remove(replaced)
+            if folder.exists():
+                folder.rename(replaced)
+            unfinished.rename(folder)
+            _flush(folder.parent)
+            _remove(replaced)
+    accelerator.wait_for_everyone()
+
+
+def recover_folder(folder: Path) -> None:
+    """Bring back the former version of a folder if the process ended between the two renames of `write_folder`."""
+    replaced = folder.with_name(_REPLACED + folder.name)
+    if replaced.exists() and not folder.exists():
+        replaced.rename(folder)
 
 
 def write_file(path: Path, text: str) -> None:
     """
-    Write a text file, or replace one, so that it is never seen half written.
+    Write a text file, or replace it, so that it is never visible half written.
 
     Raises:
-        OSError: If the disk does not take it; the message names the file, which is as it was before.
+        OSError: If writing fails; the message names the file, which stays as it was.
     """
     unfinished = path.with_name(_UNFINISHED + path.name)
     with explain_failed_write(path, unfinished):
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(text, encoding="utf-8")
         _flush(unfinished)
         unfinished.replace(path)
@@ -63,19 +83,23 @@ def write_file(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def explain_failed_write(path: Path, unfinished: Path | None = None) -> Iterator[None]:
     """
-    Name what could not be written, and why, whatever the library that wrote calls it.
+    Name the file or folder that could not be written, and the reason, whichever library failed.
 
     Args:
-        path (`Path`): What was to be written.
-        unfinished (`Path`, *optional*): Under which other name, to remove it: what is half written only fills the disk.
+        path (`Path`): The file or folder.
+        unfinished (`Path`, *optional*): Its name while it is written. It is removed, to make room on the disk.
 
     Raises:
-        OSError: Instead of the error that arose.
+        OSError: In place of the error that arose.
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).removeprefix("Error while serializing: ")
+        if isinstance(error, RuntimeError):
+            if "inline_container" not in reason:  # PyTorch's writer, which keeps the system's reason to itself
+                raise
+            reason = "not all of a file was written"
         with contextlib.suppress(OSError):
             reason = f"{reason}; {shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free"
         if unfinished is not None:
@@ -85,164 +109,102 @@ def explain_failed_write(path: Path, unfinished: Path | None = None) -> Iterator
         ) from error
 
 
-@contextlib.contextmanager
-def explain_damage(checkpoint: Path) -> Iterator[None]:
-    """
-    Name the checkpoint that cannot be loaded, why, and what to do, whatever the library that read calls it.
-
-    Raises:
-        ValueError: Instead of the error that arose.
-    """
-    try:
-        yield
-    except (OSError, ValueError, EOFError, RuntimeError, UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{checkpoint} cannot be loaded ({error}). {DAMAGE_REMEDY}") from error
-
-
-def finish_folder(unfinished: Path, folder: Path) -> None:
-    """Give a written folder its name, after its files have reached the disk."""
-    for path in unfinished.rglob("*"):
-        _flush(path)
-    replaced = folder.with_name(_REPLACED + folder.name)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    _flush(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def recover_folder(folder: Path) -> None:
-    """Bring back the former version of a folder where the process ended between two renames."""
-    replaced = folder.with_name(_REPLACED + folder.name)
-    if replaced.exists() and not folder.exists():
-        replaced.rename(folder)
-
-
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, the oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / _STATE).exists())
+    """List the checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("step-*"))
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after so many steps lies."""
+    """Name the checkpoint after a number of steps."""
     return folder / f"step-{step:08d}"
 
 
 def checkpoint_step(path: Path) -> int:
-    """After how many steps a checkpoint was written."""
+    """Read the number of steps from a checkpoint's name."""
     return int(path.name.removeprefix("step-"))
 
 
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    save_model: Callable[[Path], None],
-    state: dict[str, Any],
-    process_index: int = 0,
-    wait_for_everyone: Callable[[], None] = lambda: None,
-    keep: int = 2,
-) -> Path:
+def save_checkpoint(folder: Path, step: int, accelerator: Accelerator, keep: int) -> None:
     """
-    Write a checkpoint and remove the oldest ones. All processes call it.
+    Save the accelerator's state as a checkpoint, and remove the oldest ones. All processes call this.
 
     Args:
         folder (`Path`): Folder of all checkpoints.
-        step (`int`): Steps done.
-        save_model (`Callable`): Writes the model folder's files into the folder that it is given.
-        state (`dict`): State of optimiser, schedule and whatever else training goes on from.
-        process_index (`int`): The main process, 0, writes the model and the state, each its own random state.
-        wait_for_everyone (`Callable`): Returns when all processes have come here.
+        step (`int`): Number of steps done.
+        accelerator (`Accelerator`): Saves its state.
         keep (`int`): How many of the newest checkpoints stay.
 
     Raises:
-        OSError: If the disk does not take it; the message names the checkpoint, and nothing is left of it.
+        OSError: As for `write_folder`.
     """
-    path = checkpoint_path(folder, step)
-    unfinished = path.with_name(_UNFINISHED + path.name)
-    if process_index == 0:
-        for left_over in folder.glob(_UNFINISHED + "*"):
-            shutil.rmtree(left_over)
-    wait_for_everyone()
-    with explain_failed_write(path, unfinished):
-        unfinished.mkdir(parents=True, exist_ok=True)  # on every node, where they share no disk
-        _save(_random_state(), unfinished / _RANDOM_STATE.format(process_index))
-        if process_index == 0:
-            save_model(unfinished)
-            _save(state, unfinished / _STATE)
-    wait_for_everyone()
-    if process_index == 0:
-        with explain_failed_write(path, unfinished):
-            finish_folder(unfinished, path)
+    write_folder(checkpoint_path(folder, step), accelerator.save_state, accelerator)
+    if accelerator.is_main_process:
         for old in list_checkpoints(folder)[:-keep]:
             # Renamed first: a folder that is half removed must not look like a checkpoint.
-            doomed = old.with_name(_UNFINISHED + old.name)
-            old.rename(doomed)
-            shutil.rmtree(doomed)
-    wait_for_everyone()
-    return path
+            _remove(old.rename(old.with_name(_UNFINISHED + old.name)))
 
 
-def load_state(path: Path) -> dict[str, Any]:
+def load_checkpoint(checkpoint: Path, accelerator: Accelerator) -> None:
     """
-    The state that a checkpoint was saved with.
+    Load a state that `save_checkpoint` saved.
 
     Raises:
-        ValueError: If the file holds more than tensors and plain values, or is damaged; the message says what to do.
+        ValueError: If the checkpoint is damaged, or of a version whose state is not readable; the message says what
+            to do.
     """
-    with explain_damage(path):
-        return read_checkpoint(path / _STATE)
-
-
-def restore_random_state(path: Path, process_index: int) -> None:
-    """
-    Let this process's generators go on where they were; without a state of this process they stay as they are.
-
-    Raises:
-        ValueError: As of `load_state`.
-    """
-    file = path / _RANDOM_STATE.format(process_index)
-    if not file.exists():  # saved by fewer processes
-        return
-    with explain_damage(path):
-        state = read_checkpoint(file)
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"])
-    kind, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, state["numpy_keys"].numpy(), position, has_gauss, cached))
-    random.setstate(state["python"])
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """
-    Write a state to a file.
-
-    Raises:
-        OSError: What the system said; PyTorch's writer only tells where in the file it failed.
-    """
+    if (checkpoint / "training_state.pt").exists() and not (checkpoint / "optimizer.bin").exists():
+        raise ValueError(
+            f"{checkpoint} was saved by an earlier version of this package, whose training state cannot be loaded any "
+            f"more. Resume the run with that version, or start another run from these weights (--model {checkpoint}) "
+            "in another folder (--output)."
+        )
+    random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
     try:
-        with path.open("wb") as file:
-            torch.save(state, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+        if random_states.exists():  # not if there were fewer processes
+            load(random_states)  # Accelerate would ignore a damaged file
+        accelerator.load_state(str(checkpoint))
+    except (OSError, ValueError, EOFError, RuntimeError, UnpicklingError, SafetensorError) as error:
+        reason: object = error
+        if isinstance(error, UnpicklingError):  # PyTorch's words advise to allow code
+            reason = "a file holds more than tensors and plain values, or is damaged"
+        raise ValueError(
+            f"{checkpoint} cannot be loaded ({reason}). Remove this folder: --resume then continues from the "
+            "checkpoint before it, or from the start if there is none."
+        ) from error
 
 
-def _random_state() -> dict[str, Any]:
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "numpy": (kind, *rest),
-        "numpy_keys": torch.from_numpy(keys.copy()),
-        "python": random.getstate(),
-    }
+def find_checkpoint(config: TrainingConfig, resume: bool, accelerator: Accelerator) -> Path | None:
+    """
+    Find the checkpoint to resume from, the same in all processes.
+
+    Raises:
+        ValueError: If the folder holds a run and `resume` is false, or a run with other values; or if the processes
+            do not share the folder.
+    """
+    output = Path(config.output)
+    found = list_checkpoints(output / "checkpoints")
+    if found and not resume:
+        raise ValueError(
+            f"{config.output} holds a run already, whose newest checkpoint is {found[-1].name}: resume it (--resume), "
+            "or choose another folder (--output)."
+        )
+    (newest,) = broadcast_object_list([found[-1] if found else None])
+    if newest is None:
+        if resume:
+            accelerator.print(f"{config.output} holds no checkpoint to resume from: training starts anew.")
+        return None
+    if newest not in found:
+        raise ValueError(f"This process does not see {newest}: {config.output} must be on a disk that all share.")
+    if differences := load_recipe(output / CONFIG_FILE).differences(config):
+        raise ValueError(
+            f"The run in {config.output} was started with other values: {', '.join(differences)}. Resume it with those "
+            "values, or start a new run in another folder (--output)."
+        )
+    return newest
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, as far as that can be done."""
+    """Remove a file or a folder, as far as possible."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -251,7 +213,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have a file, or a folder's list of files, written to the disk before what follows."""
+    """Have a file, or a folder's list of files, written to the disk before anything that follows."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,126 +1,150 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""The state of a training run: what is saved, restored and evaluated."""
+"""The state of a training run, and what is done with it: a step, a checkpoint, an evaluation."""
 
 import contextlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import logging
 
+from ..conversion.files import read_checkpoint
 from ..data import SegmentationData
 from ..evaluation import EvaluationResult, evaluate_model
+from ..model.geometry_cgrseg import image_size_of_input
+from ..model.modeling_cgrseg import loss_weight, semantic_segmentation_loss
 from ..utils.processes import AUTOCAST_TYPES
 from . import checkpoints
 from .config import TrainingConfig
-from .ema import average_weights
-from .loss import loss_weight, summed_loss
-from .optimizer import learning_rate_factor, make_optimizer
+from .inputs import find_class_weights
+from .models import make_image_processor, make_model
+from .optimizer import average_weights, learning_rate_factor, make_optimizer
+from .stopping import describe_divergence
+
+_STATE_FILE = "training_state.pt"
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class TrainingRun:
     """
-    Model, optimiser, schedule and how far they have come.
+    Model, optimizer, schedule and progress of a run.
 
     Args:
-        config ([`TrainingConfig`]): Of the run.
-        accelerator (`Accelerator`): Knows the processes and their devices.
-        model (`PreTrainedModel`): What is trained.
-        image_processor (`BaseImageProcessor`): Is saved with the model.
-        class_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): How much a pixel of each class counts.
-        ignore_index (`int`): Label of pixels that do not count.
-        max_steps (`int`): Steps of the whole run.
-        warmup_steps (`int`): Steps over which the learning rate rises.
+        config ([`TrainingConfig`]): The run's configuration.
+        accelerator (`Accelerator`): Knows the processes and their devices, and saves and loads the state.
+        data ([`SegmentationData`]): What the model is trained on.
 
     Attributes:
+        model (`PreTrainedModel`): What is trained.
+        averaged (`AveragedModel`, *optional*): Moving average of its weights.
         step (`int`): Steps done.
-        best_mean_iou (`float`, *optional*): The best that an evaluation of this run has given.
+        max_steps (`int`): Steps of the whole run.
+        best_mean_iou (`float`, *optional*): The best of all evaluations.
         evaluated_step (`int`, *optional*): The step of the last evaluation.
+        stop_requested (`bool`): Set by `read_losses` once any process was told to stop.
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        accelerator: Accelerator,
-        model: PreTrainedModel,
-        image_processor: BaseImageProcessor,
-        class_weights: torch.Tensor | None,
-        ignore_index: int,
-        max_steps: int,
-        warmup_steps: int,
-    ):
+    def __init__(self, config: TrainingConfig, accelerator: Accelerator, data: SegmentationData):
         self.config = config
         self.accelerator = accelerator
-        self.image_processor = image_processor
-        # Labels are weighed on the host, where they come from, and the loss is computed on the device.
-        self._host_class_weights = class_weights
-        self._class_weights = None if class_weights is None else class_weights.to(accelerator.device)
-        self.ignore_index = ignore_index
+        self.output = Path(config.output)
+        self.checkpoint_folder = self.output / "checkpoints"
+        self.ignore_index = data.ignore_index
+        model = make_model(config, data.id2label, data.ignore_index, accelerator.print)
+        self.image_processor = make_image_processor(config, data)
+        self.max_steps = config.max_steps
+        if config.epochs is not None:
+            self.max_steps = math.ceil(config.epochs * len(data) / config.batch_size)
+        # Labels are weighed on the CPU, where they come from, and the loss is computed on the device.
+        self._cpu_class_weights = find_class_weights(data, config.class_weight_power)
+        self._class_weights = (
+            None if self._cpu_class_weights is None else self._cpu_class_weights.to(accelerator.device)
+        )
         model.to(accelerator.device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
-        self.output = Path(config.output)
-        self.checkpoint_folder = self.output / "checkpoints"
         self.averaged = average_weights(model, config.ema_decay) if config.ema_decay else None
         if config.sync_batch_norm and accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # its weights are saved under the same names
         self.model = model
-        self.optimizer = make_optimizer(
-            model, config.learning_rate, config.head_learning_rate_factor, config.weight_decay, config.betas
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda step: learning_rate_factor(step, max_steps, warmup_steps, config.warmup_factor, config.poly_power),
-        )
+        self._prepare()
         self.step = 0
         self.best_mean_iou: float | None = None
         self.evaluated_step: int | None = None
+        self.stop_requested = False
+        self._unread: list[_UnreadStep] = []
+        self._image_names: list[str] = []  # of the last step
 
-    def prepare(self) -> None:
-        """Wrap model and optimiser for the processes and the precision, and set the model to training."""
-        self._prepared_model, self._prepared_optimizer = self.accelerator.prepare(self.model, self.optimizer)
-        if self.config.compile:
+    def _prepare(self) -> None:
+        """Make optimizer and schedule, and wrap all for the processes, the precision and checkpoints."""
+        config, accelerator = self.config, self.accelerator
+        optimizer = make_optimizer(
+            self.model, config.learning_rate, config.head_learning_rate_factor, config.weight_decay, config.betas
+        )
+        warmup_steps = config.warmup_steps
+        if warmup_steps > self.max_steps / 2:
+            warmup_steps = self.max_steps // 10
+            accelerator.print(
+                f"The run has {self.max_steps} steps, too few for warmup_steps={config.warmup_steps}: the warm-up "
+                f"takes {warmup_steps}."
+            )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(
+                step, self.max_steps, warmup_steps, config.warmup_factor, config.poly_power
+            ),
+        )
+        self._prepared_model, self.optimizer, self.schedule = accelerator.prepare(self.model, optimizer, schedule)
+        if config.compile:
             self._prepared_model = torch.compile(self._prepared_model)
-        self.train_mode()
+        accelerator.register_save_state_pre_hook(self._save_with_state)
+        accelerator.register_load_state_pre_hook(self._load_with_state)
+        self._set_train_mode()
 
-    def take_step(self, parts: list[dict[str, Any]], wish_to_stop: bool) -> "Readout":
+    def _set_train_mode(self) -> None:
+        """Set the model to training, except for batch normalization that is frozen."""
+        self.model.train()
+        if self.config.freeze_batch_norm:
+            for module in self.model.modules():
+                if isinstance(module, _BATCH_NORMS):
+                    module.eval()
+
+    def take_step(self, parts: list[dict[str, Any]], wish_to_stop: bool) -> None:
         """
-        Update the weights by a batch.
+        Update the weights by a batch. What the step came to is read later, by `read_losses`.
 
         Args:
-            parts (`list[dict]`): This process's share of the batch, as `read_batches` gives it.
-            wish_to_stop (`bool`): Whether this process was told to stop.
-
-        Returns:
-            [`Readout`] of the whole batch's loss, and of how many processes wish to stop.
+            parts (`list[dict]`): This process's share of the batch, as `read_batches` yields it.
+            wish_to_stop (`bool`): If this process was told to stop.
         """
-        accelerator, config, device = self.accelerator, self.config, self.accelerator.device
-        # The one exchange before a step: what the whole batch weighs, and whether a process was told to stop.
-        if config.loss_normalization == "all":
-            weight = sum(part["labels"].numel() for part in parts)
-        else:
-            weight = sum(
-                float(loss_weight(part["labels"], self.ignore_index, self._host_class_weights)) for part in parts
-            )
-        totals = accelerator.reduce(torch.tensor([weight, float(wish_to_stop)], device=device), "sum")
+        accelerator, config = self.accelerator, self.config
+        # The one exchange before a step: the weight of the whole batch, and if a process was told to stop.
+        weight = sum(float(self._weigh(part["labels"])) for part in parts)
+        totals = accelerator.reduce(torch.tensor([weight, float(wish_to_stop)], device=accelerator.device), "sum")
         loss = self._add_gradients(parts, divisor=totals[0].clamp(min=1))
         if config.max_grad_norm is not None:
             accelerator.clip_grad_norm_(self._prepared_model.parameters(), config.max_grad_norm)
-        self._prepared_optimizer.step()
+        self.optimizer.step()
         self.schedule.step()
-        self._prepared_optimizer.zero_grad()
+        self.optimizer.zero_grad()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         self.step += 1
-        return Readout(torch.stack([accelerator.reduce(loss, "sum"), totals[1]]))
+        self._image_names = [name for part in parts for name in part["names"]]
+        values = torch.stack([accelerator.reduce(loss, "sum"), totals[1]])
+        self._unread.append(_UnreadStep.copy_from(values, self.step, self._image_names))
+
+    def _weigh(self, labels: torch.Tensor) -> torch.Tensor | int:
+        if self.config.loss_normalization == "all":
+            return labels.numel()
+        return loss_weight(labels, self.ignore_index, self._cpu_class_weights)
 
     def _add_gradients(self, parts: list[dict[str, Any]], divisor: torch.Tensor) -> torch.Tensor:
-        """Add the gradients of a batch's parts, and give this process's share of the batch's loss."""
+        """Add the gradients of a batch's parts, and return this process's share of the batch's loss."""
         accelerator, device = self.accelerator, self.accelerator.device
         memory_format = torch.channels_last if self.config.channels_last else torch.preserve_format
         loss = torch.zeros((), device=device)
@@ -128,84 +152,81 @@ class TrainingRun:
             is_last = index == len(parts) - 1
             with contextlib.nullcontext() if is_last else accelerator.no_sync(self._prepared_model):
                 pixel_values = part["pixel_values"].to(device, non_blocking=True, memory_format=memory_format)
-                labels = part["labels"].to(device, non_blocking=True).long()
+                labels = part["labels"].to(device, non_blocking=True)
                 logits = self._prepared_model(pixel_values=pixel_values).logits
-                part_loss = summed_loss(logits, labels, self.ignore_index, self._class_weights) / divisor
-                # Processes average their gradients, but each part has been divided by the whole already.
+                image_size = image_size_of_input(logits, tuple(labels.shape[-2:]))
+                part_loss = (
+                    semantic_segmentation_loss(logits, labels, self.ignore_index, image_size, self._class_weights)
+                    / divisor
+                )
+                # Processes average their gradients, but each part was divided by the whole batch's weight already.
                 accelerator.backward(part_loss * accelerator.num_processes)
                 loss += part_loss.detach()
         return loss
 
-    @property
-    def shipped_model(self) -> PreTrainedModel:
-        """The model that is evaluated and kept: the average of the weights where there is one."""
-        return self.model if self.averaged is None else self.averaged.module
-
-    def train_mode(self) -> None:
-        """Set the model to training, but for batch normalisation that is frozen."""
-        self.model.train()
-        if self.config.freeze_batch_norm:
-            for module in self.model.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-
-    def has_finite_weights(self) -> bool:
-        """Whether no weight or statistic has become infinite or NaN."""
-        tensors = [tensor for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
-        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
-
-    def is_saved(self) -> bool:
-        """Whether there is a checkpoint of this step, or no step yet."""
-        return not self.step or checkpoints.checkpoint_path(self.checkpoint_folder, self.step).exists()
-
-    def save_checkpoint(self) -> None:
-        """Write a checkpoint to go on from; all processes call it."""
-        scaler = self.accelerator.scaler
-        checkpoints.save_checkpoint(
-            self.checkpoint_folder,
-            self.step,
-            lambda folder: self._write_model(folder, self.model),
-            {
-                "step": self.step,
-                "best_mean_iou": self.best_mean_iou,
-                "evaluated_step": self.evaluated_step,
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            },
-            self.accelerator.process_index,
-            self.accelerator.wait_for_everyone,
-            self.config.keep_checkpoints,
-        )
-
-    def restore(self, checkpoint: Path) -> None:
+    def read_losses(self, leave: int = 0) -> list[float]:
         """
-        Take up where a checkpoint was written, before the accelerator prepares the model.
+        Read the losses of all steps that were not read yet, except for the last few.
+
+        Args:
+            leave (`int`): How many steps to leave unread: a GPU need not wait for the CPU to read the last one.
 
         Raises:
-            ValueError: If the checkpoint is damaged; the message says what to do.
+            TrainingStoppedError: If a loss is not finite.
         """
-        state = checkpoints.load_state(checkpoint)
-        with checkpoints.explain_damage(checkpoint):
-            # By transformers, which writes weights of some models under other names than they have in memory.
-            saved = type(self.model).from_pretrained(checkpoint, dtype=torch.float32)
+        losses = []
+        while len(self._unread) > leave:
+            unread = self._unread.pop(0)
+            loss, num_stop_requests = unread.read()
+            self.stop_requested |= num_stop_requests > 0
+            if not math.isfinite(loss):
+                problem = f"The loss of step {unread.step} is {loss}"
+                raise describe_divergence(problem, self.checkpoint_folder, unread.step - 1, unread.image_names)
+            losses.append(loss)
+        return losses
+
+    def save_checkpoint(self) -> None:
+        """
+        Write a checkpoint to resume from, if there is none of this step. All processes call this.
+
+        Raises:
+            TrainingStoppedError: If a weight is not finite.
+        """
+        if not _is_finite(self.model):
+            problem = f"The weights after step {self.step} are not finite"
+            raise describe_divergence(problem, self.checkpoint_folder, self.step, self._image_names)
+        if not checkpoints.checkpoint_path(self.checkpoint_folder, self.step).exists():
+            checkpoints.save_checkpoint(
+                self.checkpoint_folder, self.step, self.accelerator, self.config.keep_checkpoints
+            )
+
+    def _save_with_state(self, models: list[nn.Module], weights: list[dict[str, Any]], folder: Path) -> None:
+        """Save what Accelerate does not: a model folder in place of its weights, the average, and the progress."""
+        weights.clear()
+        if self.accelerator.is_main_process:
+            self._write_model(folder, self.model)
+            state = {"step": self.step, "best_mean_iou": self.best_mean_iou, "evaluated_step": self.evaluated_step}
+            state["averaged"] = None if self.averaged is None else self.averaged.state_dict()
+            torch.save(state, folder / _STATE_FILE)
+
+    def _load_with_state(self, models: list[nn.Module], folder: str) -> None:
+        """Load what `_save_with_state` saved."""
+        models.clear()
+        # By transformers, which saves the weights of some models under other names than they have in memory.
+        saved = type(self.model).from_pretrained(folder, dtype=torch.float32)
+        if not _is_finite(saved):
+            raise ValueError("its weights are not finite")
+        self.model.load_state_dict(saved.state_dict())
+        state = read_checkpoint(Path(folder) / _STATE_FILE)
         self.step, self.best_mean_iou = state["step"], state["best_mean_iou"]
         self.evaluated_step = state["evaluated_step"]
-        self.model.load_state_dict(saved.state_dict())
-        if not self.has_finite_weights():
-            raise ValueError(f"{checkpoint} holds weights that are not finite. {checkpoints.DAMAGE_REMEDY}")
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
 
     def evaluate(self, data: SegmentationData) -> EvaluationResult:
-        """Score the shipped model on a split, and keep it in `best` if it has never been better."""
+        """Score the shipped model on a split, and keep it in `best` if no evaluation was better."""
         accelerator = self.accelerator
-        if accelerator.num_processes > 1:  # processes without synchronised statistics have each their own
+        if accelerator.num_processes > 1:  # without synchronized statistics, each process has its own
             for buffer in self.shipped_model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         result = evaluate_model(
@@ -220,51 +241,62 @@ class TrainingRun:
             num_workers=self.config.num_workers,
             progress=accelerator.is_local_main_process,
         )
-        mean_iou = float(result.metrics["mean_iou"])
-        best = self.best_mean_iou
-        accelerator.print(
-            f"Step {self.step}: mean IoU {mean_iou:.2%} on {result.num_images} images"
-            + (f" (best so far {best:.2%})" if best is not None else "")
-        )
-        self.train_mode()
+        self._set_train_mode()
         self.evaluated_step = self.step
+        mean_iou, best = float(result.metrics["mean_iou"]), self.best_mean_iou
+        so_far = "" if best is None else f" (best so far {best:.2%})"
+        accelerator.print(f"Step {self.step}: mean IoU {mean_iou:.2%} on {result.num_images} images{so_far}")
         if not math.isnan(mean_iou) and (best is None or mean_iou > best):
             self.best_mean_iou = mean_iou
             self.write_shipped_model(self.output / "best")
         return result
 
+    @property
+    def shipped_model(self) -> PreTrainedModel:
+        """The model that is evaluated and kept: the average of the weights if there is one."""
+        return self.model if self.averaged is None else self.averaged.module
+
     def write_shipped_model(self, folder: Path) -> None:
-        """Write the model that is kept as a folder for `from_pretrained`."""
-        if self.accelerator.is_main_process:
-            checkpoints.write_folder(folder, lambda unfinished: self._write_model(unfinished, self.shipped_model))
-        self.accelerator.wait_for_everyone()
+        """Write the model that is kept as a folder for `from_pretrained`. All processes call this."""
+
+        def write(unfinished: Path) -> None:
+            if self.accelerator.is_main_process:
+                self._write_model(unfinished, self.shipped_model)
+
+        checkpoints.write_folder(folder, write, self.accelerator)
 
     def _write_model(self, folder: Path, model: PreTrainedModel) -> None:
         shows_bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # it would tear that of the training apart
+        logging.disable_progress_bar()  # it would break up the training's own
         model.save_pretrained(folder)
         if shows_bars:
             logging.enable_progress_bar()
         self.image_processor.save_pretrained(folder)
 
 
-class Readout:
-    """
-    Values that are copied to the host without holding up a GPU.
+class _UnreadStep(NamedTuple):
+    """What a step came to, on its way to the CPU without holding up a GPU."""
 
-    Args:
-        tensor (`torch.Tensor` of shape `(count,)`): The values, on any device.
-    """
+    step: int
+    image_names: list[str]
+    values: torch.Tensor
+    copied: "torch.cuda.Event | None"
 
-    def __init__(self, tensor: torch.Tensor):
-        self._values = tensor.to("cpu", non_blocking=tensor.is_cuda)
-        self._copied = None
-        if tensor.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+    @classmethod
+    def copy_from(cls, values: torch.Tensor, step: int, image_names: list[str]) -> "_UnreadStep":
+        copied = torch.cuda.Event() if values.is_cuda else None
+        on_cpu = values.to("cpu", non_blocking=values.is_cuda)
+        if copied is not None:
+            copied.record()
+        return cls(step, image_names, on_cpu, copied)
 
     def read(self) -> list[float]:
-        """The values, as soon as the device has come that far."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        return self._values.tolist()
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.values.tolist()
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Check that no weight or statistic is infinite or NaN."""
+    tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())

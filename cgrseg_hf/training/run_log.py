@@ -1,45 +1,62 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a run writes down while it goes on, and how it hears that it shall stop."""
+"""The log of a run: `log.jsonl`, and the same in Accelerate's trackers."""
 
 import contextlib
+import importlib.util
 import json
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from .checkpoints import explain_failed_write, write_file
+from .config import TrainingConfig
+
+
+def find_trackers(trackers: str) -> list[str] | None:
+    """
+    Split the names of trackers, and check that they are installed.
+
+    Raises:
+        ValueError: If one is not; except for the default, TensorBoard, which has nothing that log.jsonl has not.
+    """
+    names = [name.strip() for name in trackers.split(",") if name.strip() not in ("", "none")]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing == ["tensorboard"] == names:
+        return None
+    if missing:
+        raise ValueError(f"The tracker {missing[0]} is not installed: pip install {missing[0]}, or --trackers none.")
+    return names or None
 
 
 class RunLog:
     """
-    A line of JSON for every entry in `log.jsonl`, and the same to Accelerate's trackers.
+    Write each entry as a line of JSON to `log.jsonl`, and to the trackers.
 
     Args:
-        path (`Path`): The file. Entries after `step` are of a part of a run that is repeated, and are removed.
+        config ([`TrainingConfig`]): The run's configuration.
         accelerator (`Accelerator`): Knows the trackers; only its main process writes.
-        step (`int`): Steps done so far.
+        step (`int`): Steps done so far. Later entries are of steps that will be repeated, and are removed.
     """
 
-    def __init__(self, path: Path, accelerator: Accelerator, step: int = 0):
+    def __init__(self, config: TrainingConfig, accelerator: Accelerator, step: int = 0):
         self._accelerator = accelerator
-        self._path = path
+        self._path = Path(config.output) / "log.jsonl"
         self._file = None
         if accelerator.is_main_process:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() and step else []
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_file(path, "".join(line + "\n" for line in kept))
-            self._file = path.open("a", encoding="utf-8")
+            lines = self._path.read_text(encoding="utf-8").splitlines() if step and self._path.exists() else []
+            write_file(self._path, "".join(line + "\n" for line in lines if _step_of(line) <= step))
+            self._file = self._path.open("a", encoding="utf-8")
+        if accelerator.log_with:
+            values = {name: value for name, value in config.to_dict().items() if isinstance(value, int | float | str)}
+            accelerator.init_trackers("cgrseg", config=values)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """
         Add an entry.
 
         Raises:
-            OSError: If the disk does not take it; the message names the file.
+            OSError: If writing fails; the message names the file.
         """
         self._accelerator.log(values, step=step)
         if self._file is not None:
@@ -47,9 +64,12 @@ class RunLog:
                 self._file.write(json.dumps({"step": step, **values}) + "\n")
                 self._file.flush()
 
-    def close(self) -> None:
-        """Close the file and the trackers; other than `end_training`, this leaves the group of processes as it is."""
-        with contextlib.suppress(OSError):  # of what a full disk did not take, which was said when it was written
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # Not by `end_training`, which would end the group of processes too. A full disk was reported by `write`.
+        with contextlib.suppress(OSError):
             for tracker in self._accelerator.trackers:
                 tracker.finish()
         if self._file is not None:
@@ -62,34 +82,3 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError):  # the process ended while it wrote this line
         return float("inf")
-
-
-class StopSignals:
-    """
-    Remembers SIGTERM and SIGINT instead of ending the process; a second SIGINT, from the keyboard, ends it as usual.
-
-    In a thread other than the main one signals cannot be caught, and it remembers nothing.
-
-    Attributes:
-        caught (`int`, *optional*): The first signal that came.
-    """
-
-    def __init__(self):
-        self.caught: int | None = None
-        self._handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, self._remember)
-
-    def _remember(self, number: int, frame: Any) -> None:
-        if self.caught is not None and number == signal.SIGINT:
-            self.restore()
-            raise KeyboardInterrupt
-        if self.caught is None:
-            self.caught = number
-
-    def restore(self) -> None:
-        """Let signals do what they did before."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}

@@ -5,7 +5,6 @@ import csv
 import json
 import re
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -15,13 +14,14 @@ import torch
 from helpers.training_runs import TWO_PROCESSES
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.conversion import to_official
-from cgrseg_hf.data import get_description
+from cgrseg_hf.data import get_description, load_data
 from cgrseg_hf.training import TrainingStoppedError, load_recipe, recipe_names, train
 from cgrseg_hf.training.ablation import run_ablation
+from cgrseg_hf.training.inputs import find_class_weights
 from cgrseg_hf.training.run import TrainingRun
 from cgrseg_hf.utils.processes import make_accelerator
 
@@ -78,11 +78,6 @@ def test_a_warm_up_too_long_for_the_run_is_shortened(tiny_training, capsys):
     assert max(rates) > 0.8 * tiny_training.learning_rate
 
 
-def test_a_model_that_does_not_exist_names_the_presets(tiny_training):
-    with pytest.raises(ValueError, match=r"no folder 'xxl'.*xs, t, b, l are known too"):
-        train(tiny_training.replace(model="xxl"))
-
-
 def test_moving_average_is_what_is_kept(tiny_training):
     plain = train(tiny_training)
     averaged = train(tiny_training.replace(ema_decay=0.9, output=tiny_training.output + "-averaged"))
@@ -113,7 +108,7 @@ def test_two_processes_are_one_with_their_whole_batch(tiny_training, start_comma
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
     (checkpoint,) = Path(config.output + "-together", "checkpoints").iterdir()
-    assert (checkpoint / "random_state_1.pt").exists()  # there were two
+    assert (checkpoint / "random_states_1.pkl").exists()  # there were two
     one, other = (losses(Path(config.output + end)) for end in ("-alone", "-together"))
     assert len(one) == 8
     np.testing.assert_allclose(other, one, atol=1e-5, rtol=0)
@@ -133,11 +128,10 @@ def test_a_loss_that_is_not_finite_names_the_images_and_a_checkpoint_that_is_sou
 def test_weights_that_are_not_finite_are_not_kept(tiny_training, monkeypatch):
     take_step = TrainingRun.take_step
 
-    def overflow(run, *arguments):
-        """As gradients do behind a loss that is finite."""
-        readout = take_step(run, *arguments)
+    def overflow(run, parts, wish_to_stop):
+        """Spoil the weights as gradients do behind a finite loss."""
+        take_step(run, parts, wish_to_stop)
         next(run.model.parameters()).data.fill_(torch.inf)
-        return readout
 
     monkeypatch.setattr(TrainingRun, "take_step", overflow)
     with pytest.raises(TrainingStoppedError, match=r"weights after step 1 are not finite.*no good checkpoint"):
@@ -145,16 +139,10 @@ def test_weights_that_are_not_finite_are_not_kept(tiny_training, monkeypatch):
     assert not list(Path(tiny_training.output).glob("checkpoints/*"))
 
 
-def test_errors_that_nobody_outside_can_mend_stay_as_they_are(tiny_training, monkeypatch):
-    error = RuntimeError("odd")
-
-    def fail(*arguments):
-        raise error
-
-    monkeypatch.setattr(TrainingRun, "take_step", fail)
-    with pytest.raises(RuntimeError) as raised:
+def test_errors_of_the_code_keep_their_traceback(tiny_training, monkeypatch):
+    monkeypatch.setattr(TrainingRun, "take_step", lambda *_, **__: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
         train(tiny_training)
-    assert raised.value is error
 
 
 @pytest.mark.long
@@ -183,6 +171,7 @@ def test_processes_that_do_not_know_of_each_other(monkeypatch):
     [
         ({"validation_split": "test"}, r"no split 'test'.* To train without evaluating: --validation-split none"),
         ({"model_settings": {"mlp_rate": 2}}, "configuration of .* has no mlp_rate"),
+        ({"gradient_accumulation_steps": 3}, "multiple of 3"),
     ],
 )
 def test_settings_that_do_not_fit_data_or_model(tiny_training, values, message):
@@ -203,15 +192,6 @@ def test_backbone_weights_are_loaded_and_said(tiny_training, tiny_config, tmp_pa
     torch.testing.assert_close(to_official(trained)[name], state_dict[name])
 
 
-def test_an_image_that_cannot_be_read_is_named(tiny_training, small_data, tmp_path):
-    broken = shutil.copytree(small_data, tmp_path / "broken")
-    photo = sorted((broken / "train" / "images").iterdir())[-1]
-    photo.write_bytes(photo.read_bytes()[:200])
-    with pytest.raises(ValueError, match=photo.name) as error:
-        train(tiny_training.replace(data=str(broken), num_workers=1))
-    assert "DataLoader" not in str(error.value)
-
-
 def test_data_without_splits_and_with_empty_label_maps_are_warned_of(tiny_training, small_data, tmp_path, capsys):
     data = shutil.copytree(small_data / "train", tmp_path / "data")
     shutil.copy(small_data / "id2label.json", data)
@@ -224,112 +204,53 @@ def test_data_without_splits_and_with_empty_label_maps_are_warned_of(tiny_traini
     assert "Warning: the source has no splits" in printed
 
 
-def test_class_names_from_a_file(tiny_training, small_data, tmp_path):
-    data = shutil.copytree(small_data, tmp_path / "nameless")
-    names = (data / "id2label.json").rename(tmp_path / "names.json")
-    config = tiny_training.replace(data=str(data), max_steps=1)
-    with pytest.raises(ValueError, match="names of the classes"):
-        train(config)
-    result = train(config.replace(class_names=str(names)))
-    assert AutoModelForSemanticSegmentation.from_pretrained(result.model).config.num_labels == 171
-
-
-def test_a_batch_that_cannot_be_divided(tiny_training):
-    with pytest.raises(ValueError, match="multiple of 3"):
-        train(tiny_training.replace(gradient_accumulation_steps=3))
-
-
-def test_rare_classes_weigh_more(tmp_path, monkeypatch):
-    from cgrseg_hf.data import load_data
-    from cgrseg_hf.training.models import find_class_weights
-
-    for kind in ("images", "annotations"):
-        (tmp_path / "train" / kind).mkdir(parents=True)
+def test_rare_classes_weigh_more(tmp_path):
     labels = np.zeros((10, 10), dtype=np.uint8)
-    labels[0] = 1
-    labels[1] = 255
-    Image.fromarray(labels).save(tmp_path / "train" / "annotations" / "a.png")
-    Image.new("RGB", (10, 10)).save(tmp_path / "train" / "images" / "a.png")
+    labels[0], labels[1] = 1, 255
+    for kind, values in (("images", np.zeros((10, 10, 3), np.uint8)), ("annotations", labels)):
+        (tmp_path / "train" / kind).mkdir(parents=True)
+        Image.fromarray(values).save(tmp_path / "train" / kind / "a.png")
     data = load_data(tmp_path, "train", id2label={0: "road", 1: "pole", 2: "nowhere"})
     weights = find_class_weights(data, 0.5)
     assert weights[1] / weights[0] == pytest.approx((80 / 10) ** 0.5)
     assert (80 * weights[0] + 10 * weights[1]) / 90 == pytest.approx(1)
     assert weights[2] == weights[1]
     assert find_class_weights(data, 0) is None
-    monkeypatch.setattr("cgrseg_hf.training.models._MAPS_TO_COUNT", 1)
-    Image.fromarray(labels).save(tmp_path / "train" / "annotations" / "b.png")
-    Image.new("RGB", (10, 10)).save(tmp_path / "train" / "images" / "b.png")
-    torch.testing.assert_close(find_class_weights(load_data(tmp_path, "train", id2label=data.id2label), 0.5), weights)
     Image.fromarray(np.full_like(labels, 255)).save(tmp_path / "train" / "annotations" / "a.png")
-    (tmp_path / "train" / "images" / "b.png").unlink()
-    with pytest.raises(ValueError, match="No pixel is labelled in"):
+    with pytest.raises(ValueError, match="No pixel is labelled"):
         find_class_weights(data, 0.5)
 
 
-def test_another_model_trains_and_is_evaluated(tiny_training, tmp_path):
-    SegformerConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], decoder_hidden_size=8).save_pretrained(
-        tmp_path / "segformer"
-    )
-    result = train(tiny_training.replace(model=str(tmp_path / "segformer"), validation_split="validation", max_steps=2))
-    model = AutoModelForSemanticSegmentation.from_pretrained(result.model)
-    assert model.config.model_type == "segformer"
-    assert model.config.num_labels == 171
-    assert result.best_mean_iou is not None
-
-
-# Where each data set keeps images and annotations, and which ids its files hold.
-LAYOUTS = {
-    "ade20k": ("images/training", "annotations/training", lambda ids: ids % 151),
-    "coco-stuff": ("images/train2017", "annotations/train2017", lambda ids: ids),
-    "pascal-context": ("JPEGImages", "SegmentationClassContext", lambda ids: ids % 60),
-    "camvid": ("train/images", "train/annotations", lambda ids: ids % 12),
-}
-
-
-def train_recipe(name: str, small_data: Path, folder: Path) -> None:
-    """Two steps of a recipe as it is, but for small crops of a few photos, laid out as its data set is."""
-    images, annotations, to_ids = next(layout for data, layout in LAYOUTS.items() if name.endswith(data))
-    for place in (images, annotations):
-        (folder / place).mkdir(parents=True)
-    photos = sorted((small_data / "train" / "images").iterdir())[:4]
-    for photo in photos:
-        shutil.copy(photo, folder / images)
-        ids = np.asarray(Image.open(small_data / "train" / "annotations" / f"{photo.stem}.png"))
-        ids = np.where(ids == 255, 0, to_ids(ids)).astype(np.uint8)
-        suffix = "_labelTrainIds" if name.endswith("coco-stuff") else ""
-        Image.fromarray(ids).save(folder / annotations / f"{photo.stem}{suffix}.png")
-    if name.endswith("pascal-context"):
-        (folder / "ImageSets/SegmentationContext").mkdir(parents=True)
-        (folder / "ImageSets/SegmentationContext/train.txt").write_text("".join(f"{p.stem}\n" for p in photos))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if "-t-" in name else pytest.mark.long)
+        for name in recipe_names()
+        if name.startswith("cgrseg")
+    ],
+)
+def test_recipes_start(name, small_data, tmp_path):
+    """Two steps of a recipe as it is, but for small crops of a few photos whose ids all data sets have."""
+    data = shutil.copytree(small_data / "train", tmp_path / "data" / "train").parent
+    for file in (data / "train" / "annotations").iterdir():
+        Image.fromarray(np.asarray(Image.open(file)) % 11).save(file)
     config = load_recipe(name).replace(
-        data=str(folder),
+        data=str(data),
+        label_ids="void-first" if name.endswith("camvid") else "auto",
         crop_size=(64, 64),
         batch_size=2,
         max_steps=2,
-        label_ids="void-first" if name.endswith("camvid") else "auto",
         num_workers=0,
         validation_split=None,
         trackers="none",
-        output=str(folder / "run"),
+        output=str(tmp_path / "run"),
         logging_steps=1,
         precision="no",
     )
     result = train(config)
-    assert result.step == 2
     assert all(np.isfinite(losses(result.output)))
     model = AutoModelForSemanticSegmentation.from_pretrained(result.model)
     assert model.config.id2label == get_description(config.dataset).id2label
-
-
-@pytest.mark.parametrize("name", [name for name in recipe_names() if "-t-" in name])
-def test_recipes_start(name, small_data, tmp_path):
-    train_recipe(name, small_data, tmp_path)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in recipe_names() if "-b-" in name or "-l-" in name])
-def test_larger_recipes_start(name, small_data, tmp_path):
-    train_recipe(name, small_data, tmp_path)
 
 
 def test_fine_tuning_the_shipped_model(small_data, tmp_path):
@@ -367,18 +288,3 @@ def test_an_ablation_is_tabulated(tiny_training, capsys):
         run_ablation(config, ["head-only"])
     with pytest.raises(ValueError, match="--validation-split"):
         run_ablation(config.replace(validation_split=None))
-
-
-def test_an_ablation_that_is_told_to_stop_tabulates_what_it_has(tiny_training, monkeypatch):
-    take_step = TrainingRun.take_step
-
-    def interrupted(*arguments):
-        signal.raise_signal(signal.SIGTERM)
-        return take_step(*arguments)
-
-    monkeypatch.setattr(TrainingRun, "take_step", interrupted)
-    config = tiny_training.replace(validation_split="validation")
-    (stopped,) = run_ablation(config, ["baseline", "all"])
-    assert (stopped.name, stopped.mean_iou, stopped.stopped_by) == ("baseline", None, signal.SIGTERM)
-    (row,) = csv.DictReader((Path(config.output) / "ablation.csv").open())
-    assert (row["variant"], row["mean_iou"]) == ("baseline", "")

@@ -6,39 +6,39 @@ import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation
-from cgrseg_hf.training.optimizer import find_rule, learning_rate_factor, make_optimizer
+from cgrseg_hf.conversion.names import official_name
+from cgrseg_hf.training.optimizer import find_group, learning_rate_factor, make_optimizer
+
+# The reference's rules, the first that fits holds: (part of a tensor's name, learns at the head's rate, decays).
+REFERENCE_RULES = (
+    ("absolute_pos_embed", False, False),
+    ("head", True, True),
+    ("norm", False, False),
+    ("", False, True),
+)
 
 
-def test_rules_speak_of_the_references_names():
-    head, no_decay, plain = (True, True), (False, False), (False, True)
-    model = CGRSegForSemanticSegmentation(CGRSegConfig.from_preset("t", num_labels=3))
-    rules = {name: find_rule(name) for name, _ in model.named_parameters()}
-    # All of the decoder learns fast and decays, its norms too.
-    decoder = {rule for name, rule in rules.items() if not name.startswith("cgrseg.backbone.")}
-    assert decoder == {head}
-    talking = [rule for name, rule in rules.items() if "talking_heads" in name]
-    assert len(talking) == 2 * 2 * 2 * 2  # two stages, two blocks each, two convolutions, weight and bias
-    assert set(talking) == {head}
-    assert rules["cgrseg.backbone.stages.0.layers.0.mlp.expansion.normalization.weight"] == no_decay
-    assert rules["cgrseg.backbone.stages.0.layers.0.mlp.expansion.convolution.weight"] == plain
-    # The stem's norms are numbered in the reference, not called norms: they decay there.
-    assert rules["cgrseg.backbone.stem.first.normalization.weight"] == plain
-    assert rules["cgrseg.backbone.stages.3.downsample.convolution.normalization.weight"] == plain
+@pytest.mark.parametrize("preset", ["t", "b", "l"])
+def test_groups_are_those_of_the_reference(preset):
+    with torch.device("meta"):
+        model = CGRSegForSemanticSegmentation(CGRSegConfig.from_preset(preset, num_labels=3))
+    groups = {name: find_group(name) for name, _ in model.named_parameters()}
+    assert set(groups.values()) == {(True, True), (False, False), (False, True)}
+    for name, group in groups.items():
+        part, is_head, decays = next(rule for rule in REFERENCE_RULES if rule[0] in official_name(name))
+        assert group == (is_head, decays), (name, part)
 
 
-def test_groups_hold_every_parameter_once():
+def test_groups_of_another_model_hold_every_parameter_once():
     model = SegformerForSemanticSegmentation(
         SegformerConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], decoder_hidden_size=8)
     )
-    optimizer = make_optimizer(model, 1e-3, 10.0, 0.01, (0.9, 0.999))
-    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters()))
-    of_head = next(group for group in optimizer.param_groups if group["lr"] == 1e-2)
-    assert {id(p) for p in of_head["params"]} == {id(p) for p in model.decode_head.parameters()}
-    of_norms = next(group for group in optimizer.param_groups if group["weight_decay"] == 0)
-    norms = {id(p) for name, p in model.segformer.named_parameters() if "norm" in name}
-    assert {id(p) for p in of_norms["params"]} == norms
-    assert all(torch.is_tensor(p) for p in grouped)
+    groups = make_optimizer(model, 1e-3, 10.0, 0.01, (0.9, 0.999)).param_groups
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, model.parameters()))
+    of_head = next(group for group in groups if group["lr"] == 1e-2)
+    assert set(of_head["params"]) == set(model.decode_head.parameters())
+    of_norms = next(group for group in groups if group["weight_decay"] == 0)
+    assert set(of_norms["params"]) == {p for name, p in model.segformer.named_parameters() if "norm" in name}
 
 
 def test_learning_rate_over_time():

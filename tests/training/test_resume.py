@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Runs that are killed and go on, in processes of their own."""
+"""Runs that are stopped or killed and resume, some of them in processes of their own."""
 
 import json
 import os
@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers.training_runs import assert_same_weights, wait_for_line, wait_for_step
 from safetensors.torch import load_file
 from transformers import SegformerConfig
 
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.training import checkpoints, train
-from cgrseg_hf.training.run_log import StopSignals
+from cgrseg_hf.training.run import TrainingRun
+from cgrseg_hf.training.stopping import StopSignals
 
 
 def kill_and_resume(config, start_command, moments: list[tuple[int, float]]) -> dict[str, torch.Tensor]:
-    """Kill the run with SIGKILL so many seconds after a step, each time going on, and give the final weights."""
+    """Kill the run with SIGKILL so many seconds after each step, resume it, and return the final weights."""
     folder = Path(config.output)
     for step, delay in moments:
         process = start_command(config, "--resume")
@@ -35,7 +37,7 @@ def kill_and_resume(config, start_command, moments: list[tuple[int, float]]) -> 
         process.wait()
     output, _ = (process := start_command(config, "--resume")).communicate(timeout=240)
     assert process.returncode == 0, output
-    assert "Going on after step" in output
+    assert "Continuing after step" in output
     return load_file(folder / "last" / "model.safetensors")
 
 
@@ -61,7 +63,7 @@ def test_five_kills_at_random_moments(two_passes, start_command, num_workers):
     assert_same_weights(weights, load_file(whole.model / "model.safetensors"))
 
 
-def test_going_on_in_mixed_precision_and_with_a_stream(tiny_training):
+def test_resuming_in_mixed_precision_and_with_a_stream(tiny_training):
     config = tiny_training.replace(precision="bf16", streaming=True, shuffle_buffer=5, save_steps=3, ema_decay=0.9)
     whole = train(config)
     newest = checkpoints.checkpoint_path(whole.output / "checkpoints", 8)
@@ -76,7 +78,7 @@ def test_going_on_in_mixed_precision_and_with_a_stream(tiny_training):
     assert_same_weights(load_file(again.model / "model.safetensors"), load_file(fresh.model / "model.safetensors"))
 
 
-def test_the_command_goes_on_with_the_values_of_the_run(small_data, tiny_training, tmp_path, monkeypatch, capsys):
+def test_the_command_resumes_with_the_values_of_the_run(small_data, tiny_training, tmp_path, monkeypatch, capsys):
     def run_command(output: str, command: tuple[str, ...] = ("cgrseg", "train", "--resume")) -> str:
         monkeypatch.setattr(sys, "argv", [*command, "--output", output])
         with pytest.raises(SystemExit):
@@ -90,7 +92,7 @@ def test_the_command_goes_on_with_the_values_of_the_run(small_data, tiny_trainin
     about_data = {"data": str(data), "class_names": str(names), "validation_split": "val", "reduce_labels": False}
     result = train(tiny_training.replace(max_steps=2, **about_data))
     printed = run_command(str(result.output))
-    assert "Going on after step 2" in printed
+    assert "Continuing after step 2" in printed
     assert f"(mean IoU {100 * result.best_mean_iou:.2f}%)" in printed
     command = shlex.split(printed.rpartition("Next: ")[2].splitlines()[0])
     assert {str(data), str(names), "val", "--no-reduce-labels"} < set(command)
@@ -100,10 +102,10 @@ def test_the_command_goes_on_with_the_values_of_the_run(small_data, tiny_trainin
     assert "training starts anew" in printed and "--data" in printed
 
 
-def test_going_on_with_other_values_is_refused(tiny_training):
+def test_resuming_with_other_values_is_refused(tiny_training):
     train(tiny_training.replace(save_steps=2))
     changed = tiny_training.replace(learning_rate=5e-2, batch_size=2, num_workers=1, save_steps=4)
-    with pytest.raises(ValueError, match=r"batch_size \(4, now 2\), learning_rate \(0.001, now 0.05\)\. Go on"):
+    with pytest.raises(ValueError, match=r"batch_size \(4, now 2\), learning_rate \(0.001, now 0.05\)"):
         train(changed, resume=True)
 
 
@@ -113,10 +115,9 @@ def test_an_evaluation_that_was_cut_short_is_made_up_for(tiny_training, monkeypa
     def end(run, data):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("cgrseg_hf.training.run.TrainingRun.evaluate", end)
-        with pytest.raises(KeyboardInterrupt):
-            train(config)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrainingRun, "evaluate", end)
+        train(config)
     (checkpoint,) = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
     assert checkpoint.name == "step-00000004"
     result = train(config, resume=True)
@@ -124,61 +125,54 @@ def test_an_evaluation_that_was_cut_short_is_made_up_for(tiny_training, monkeypa
     assert [int(re.search(r'"step": (\d+)', line)[1]) for line in scores] == [4, 8]
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+)
+def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
+    process = start_command(two_passes.replace(max_steps=2000, save_steps=2000))
+    folder = Path(two_passes.output)
+    wait_for_step(folder, 3, process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "--resume" in output
+    (checkpoint,) = checkpoints.list_checkpoints(folder / "checkpoints")
+    assert checkpoints.checkpoint_step(checkpoint) >= 3
+
+
 @pytest.mark.long
 def test_sigterm_to_all_processes_during_an_evaluation(two_passes, start_command):
     config = two_passes.replace(max_steps=4, validation_split="validation", evaluation_steps=2)
     process = start_command(config)
     wait_for_step(Path(config.output), 2, process)
-    os.killpg(process.pid, signal.SIGTERM)  # a scheduler signals the workers too, and more than once
-    os.killpg(process.pid, signal.SIGTERM)
+    for _ in range(2):  # a scheduler signals the workers too, and more than once
+        os.killpg(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode in (0, 143), output
     assert "Traceback" not in output
     assert checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
-)
-def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
-    config = two_passes.replace(max_steps=2000, save_steps=2000)
-    process = start_command(config)
-    wait_for_step(Path(config.output), 3, process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code, output
-    assert "--resume goes on" in output
-    (checkpoint,) = checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
-    assert checkpoints.load_state(checkpoint)["step"] >= 3
-
-
 def test_a_second_interrupt_from_the_keyboard_ends_at_once():
     before = signal.getsignal(signal.SIGINT)
-    signals = StopSignals()
-    try:
+    with pytest.raises(KeyboardInterrupt), StopSignals() as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.caught == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signals.restore()
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_what_a_kill_while_saving_left_is_cleared_away(tmp_path):
+def test_what_a_kill_while_writing_left_is_cleared_away(tmp_path):
     def write(folder):
         (folder / "weights").write_text("whole")
 
+    best = tmp_path / "best"
     (tmp_path / "unfinished-step-00000001").mkdir()
-    checkpoint = checkpoints.save_checkpoint(tmp_path, 2, write, {"step": 2})
-    assert list(tmp_path.iterdir()) == [checkpoint]
-    state = torch.get_rng_state()
-    checkpoints.restore_random_state(checkpoint, 1)  # of a process that was not there when it was saved
-    assert torch.equal(torch.get_rng_state(), state)
-    checkpoints.write_folder(tmp_path / "best", write)
-    (tmp_path / "best").rename(tmp_path / f"{checkpoints._REPLACED}best")  # between two renames
-    checkpoints.recover_folder(tmp_path / "best")
-    assert (tmp_path / "best" / "weights").read_text() == "whole"
+    checkpoints.write_folder(best, write, Accelerator(cpu=True))
+    assert list(tmp_path.iterdir()) == [best]
+    best.rename(tmp_path / "replaced-best")  # between two renames
+    checkpoints.recover_folder(best)
+    assert (best / "weights").read_text() == "whole"
 
 
 @pytest.mark.long
@@ -187,16 +181,17 @@ def test_a_kill_while_saving_leaves_a_checkpoint_that_loads(tmp_path):
     saving = """
 import sys, torch
 from pathlib import Path
-from safetensors.torch import save_file
-from cgrseg_hf.training.checkpoints import save_checkpoint, write_folder
-folder = Path(sys.argv[1])
+from accelerate import Accelerator
+from cgrseg_hf.training.checkpoints import save_checkpoint
+accelerator = Accelerator(cpu=True)
+model = accelerator.prepare(torch.nn.Linear(500, 500))
 for step in range(1, 10**6):
-    tensor = torch.full((300_000,), float(step))
-    write = lambda place: save_file({"weight": tensor}, place / "model.safetensors")
-    save_checkpoint(folder, step, write, {"step": step, "tensor": tensor})
-    write_folder(folder / "best", write)
+    torch.nn.init.constant_(model.weight, step)
+    save_checkpoint(Path(sys.argv[1]), step, accelerator, keep=2)
     print(step, flush=True)
 """
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(torch.nn.Linear(500, 500))
     for _ in range(6):
         process = subprocess.Popen([sys.executable, "-c", saving, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         wait_for_line(process, "^3$")
@@ -206,22 +201,47 @@ for step in range(1, 10**6):
         found = checkpoints.list_checkpoints(tmp_path)
         assert 1 <= len(found) <= 3
         for checkpoint in found:
-            state = checkpoints.load_state(checkpoint)
-            assert state["tensor"].eq(state["step"]).all()
-            assert load_file(checkpoint / "model.safetensors")["weight"].eq(state["step"]).all()
-            checkpoints.restore_random_state(checkpoint, 0)
-        checkpoints.recover_folder(tmp_path / "best")
-        assert load_file(tmp_path / "best" / "model.safetensors")["weight"].min() >= 1
+            checkpoints.load_checkpoint(checkpoint, accelerator)
+            assert model.weight.eq(checkpoints.checkpoint_step(checkpoint)).all()
 
 
-def test_another_model_goes_on(tiny_training, tmp_path):
+def test_another_model_is_evaluated_and_resumes(tiny_training, tmp_path):
     """Also one whose weights transformers writes under other names than they have in memory."""
     SegformerConfig(hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], decoder_hidden_size=8).save_pretrained(
         tmp_path / "segformer"
     )
-    config = tiny_training.replace(model=str(tmp_path / "segformer"), max_steps=4, save_steps=2)
-    expected = load_file(train(config).model / "model.safetensors")
-    shutil.rmtree(tmp_path / "run/last")
-    shutil.rmtree(tmp_path / "run/checkpoints/step-00000004")
-    resumed = train(config, resume=True)
-    assert_same_weights(load_file(resumed.model / "model.safetensors"), expected)
+    config = tiny_training.replace(
+        model=str(tmp_path / "segformer"), max_steps=4, save_steps=2, validation_split="validation"
+    )
+    assert train(config).best_mean_iou is not None
+    last = tmp_path / "run" / "last"
+    expected = load_file(last / "model.safetensors")
+    shutil.rmtree(last)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000004")
+    train(config, resume=True)
+    assert_same_weights(load_file(last / "model.safetensors"), expected)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tiny_training):
+    config = tiny_training.replace(max_steps=1)
+    (checkpoint,) = (train(config).output / "checkpoints").iterdir()
+    (checkpoint / "optimizer.bin").unlink()
+    with pytest.raises(ValueError, match=rf"--model {checkpoint}"):
+        train(config, resume=True)
+
+
+class Bomb:
+    """Unpickles to a call."""
+
+    def __reduce__(self):
+        return print, ("it was run",)
+
+
+@pytest.mark.parametrize("name", ["optimizer.bin", "scheduler.bin", "training_state.pt", "random_states_0.pkl"])
+def test_no_pickled_code_is_run(tiny_training, name, capsys):
+    config = tiny_training.replace(max_steps=1)
+    (checkpoint,) = (train(config).output / "checkpoints").iterdir()
+    torch.save({"step": Bomb()}, checkpoint / name)
+    with pytest.raises(ValueError, match=rf"{checkpoint} cannot be loaded .*tensors and plain values"):
+        train(config, resume=True)
+    assert "it was run" not in capsys.readouterr().out
