@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("mypy")
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = ROOT / "tests" / "typed_program.py"
+PROGRAM = ROOT / "tests" / "helpers" / "typed_program.py"
 # Of this package, what it says to others counts here, not what it does inside.
 OPTIONS = ("--follow-imports=silent", "--config-file", str(ROOT / "pyproject.toml"), "--disallow-untyped-calls")
 
