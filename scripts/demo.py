@@ -9,7 +9,7 @@ The model knows street scenes: 11 classes, learned from 367 images. It takes any
 import argparse
 from pathlib import Path
 
-from cgrseg_hf.inference import Segmenter, UnreadablePictureError
+from cgrseg_hf.inference import Segmenter, UnreadableImageError
 
 PHOTO = Path(__file__).parents[1] / "tests" / "fixtures" / "photos" / "images" / "000000015517.jpg"
 
@@ -26,7 +26,7 @@ def main() -> None:
     segmenter = Segmenter.from_pretrained(engine="torch")  # PyTorch is what is always installed
     try:
         segmentation = segmenter(arguments.photo)
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         parser.error(str(error))
     arguments.output.mkdir(parents=True, exist_ok=True)
     overlay = arguments.output / "overlay.png"

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ..data.layouts import list_pictures
 from ..engines.engine import resolve_device
 from ..engines.memory import keep_freed_memory
-from ..model.image_reading_cgrseg import open_picture, to_photo
+from ..model.image_reading_cgrseg import read_image, to_photo
 from ..model.modeling_cgrseg import CGRSegSemanticSegmenterOutput
 from .contenders import Contender, PlainExport, Source, load_source, make_contenders
 from .counting import ModelCount, count_model
@@ -313,4 +313,4 @@ def _make_call(
 
 
 def _read(photo: Path) -> Image.Image:
-    return to_photo(open_picture(photo))
+    return to_photo(read_image(photo))

@@ -218,11 +218,11 @@ def _write(
 ) -> dict[str, Any] | Exception:
     """What was written of one photo, or an error if it cannot be read again."""
     from ..inference.results import write_results
-    from ..model.image_reading_cgrseg import UnreadablePictureError
+    from ..model.image_reading_cgrseg import UnreadableImageError
 
     try:
         return write_results(segmentation, targets[segmentation.source], heat_maps)
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         return error
 
 
@@ -231,13 +231,13 @@ def _segment_videos(
 ) -> Iterator[dict[str, Any]]:
     """What was written of each video."""
     from ..inference import Video
-    from ..model.image_reading_cgrseg import UnreadablePictureError
+    from ..model.image_reading_cgrseg import UnreadableImageError
     from .video_results import segment_video
 
     for job in jobs:
         try:
             yield segment_video(segmenter, Video(job.photo), job.target, **options)
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             failures.append(error)
 
 
@@ -274,7 +274,7 @@ def _predict_on_cluster(
 def _segment_in_windows(
     segmenter: "Segmenter", jobs: "list[Job]", windows: dict[str, Any], failures: list[Exception]
 ) -> "Iterator[Segmentation]":
-    from ..model.image_reading_cgrseg import UnreadablePictureError
+    from ..model.image_reading_cgrseg import UnreadableImageError
 
     for job in jobs:
         classes = None
@@ -283,5 +283,5 @@ def _segment_in_windows(
             classes.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield segmenter(job.photo, output=classes, progress=len(jobs) == 1, **windows)
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             failures.append(error)

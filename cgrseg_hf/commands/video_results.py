@@ -32,7 +32,7 @@ def segment_video(segmenter: "Segmenter", video: "Video", target: Path, **option
         `dict[str, Any]`: what was written where, and how many frames.
 
     Raises:
-        UnreadablePictureError: If the video is broken from some frame on; what comes before is written.
+        UnreadableImageError: If the video is broken from some frame on; what comes before is written.
     """
     from tqdm.auto import tqdm
 

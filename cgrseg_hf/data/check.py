@@ -219,7 +219,7 @@ def _inspect(row: Mapping[str, Any], label_mapping: LabelMapping) -> _Inspection
             if column == "image":
                 convert_image(pictures[column], row)
         except ValueError as error:
-            reason = one_line(error.__cause__).rstrip(".")
+            reason = one_line(getattr(error.__cause__, "reason", error.__cause__)).rstrip(".")
             inspection.problems.append(("unreadable file", f"{describe_file(row, column)} ({reason})"))
     annotation = pictures.get("annotation")
     if annotation is None:

@@ -15,7 +15,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from PIL import Image
 
-from ..model.image_reading_cgrseg import NotPixelsError, find_orientation, pil_to_array, turn_as_seen
+from ..model.image_reading_cgrseg import UnreadableImageError, find_orientation, to_photo, turn_as_seen
 from ..utils.messages import one_line
 from .catalog import DatasetDescription, find_source
 from .label_mapping import LabelMapping, check_ignore_index
@@ -25,7 +25,7 @@ from .tables import (
     find_table,
     has_other_metadata,
     open_hub,
-    open_picture,
+    open_image_value,
     select_pairs,
     stream,
     undecoded_features,
@@ -206,12 +206,12 @@ def load_data(
 
 def read_image(row: Mapping[str, Any]) -> Image.Image:
     """The row's image as it is in the file, or a ValueError that names it."""
-    return _read_picture(row, "image")
+    return _read_image(row, "image")
 
 
 def read_annotation(row: Mapping[str, Any]) -> Image.Image:
     """The row's annotation, turned as its EXIF says, or a ValueError that names it."""
-    return turn_as_seen(_read_picture(row, "annotation"))
+    return turn_as_seen(_read_image(row, "annotation"))
 
 
 def check_mode(annotation: Image.Image, row: Mapping[str, Any]) -> None:
@@ -251,12 +251,10 @@ def get_upright_size(image: Image.Image) -> tuple[int, int]:
 
 def convert_image(image: Image.Image, row: Mapping[str, Any]) -> Image.Image:
     """The row's image as a person sees it, in RGB, or a ValueError that names it."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return turn_as_seen(image)
     try:
-        return Image.fromarray(pil_to_array(image, do_convert_rgb=True))
-    except NotPixelsError as error:
-        raise ValueError(f"{describe_file(row, 'image')} cannot be used: {error}") from error
+        return to_photo(image)
+    except UnreadableImageError as error:
+        raise _make_error(describe_file(row, "image"), error) from error
 
 
 def describe_file(row: Mapping[str, Any], column: str) -> str:
@@ -264,13 +262,16 @@ def describe_file(row: Mapping[str, Any], column: str) -> str:
     return one_line((row[column] or {}).get("path") or f"the {column} of row {row['name']}")
 
 
-def _read_picture(row: Mapping[str, Any], column: str) -> Image.Image:
+def _read_image(row: Mapping[str, Any], column: str) -> Image.Image:
     try:
-        return open_picture(row[column])
-    except OSError as error:
-        raise ValueError(
-            f"{describe_file(row, column)} cannot be read ({one_line(error)}): replace the file, or take the pair out."
-        ) from error
+        return open_image_value(row[column])
+    except (OSError, UnreadableImageError) as error:
+        raise _make_error(describe_file(row, column), error) from error
+
+
+def _make_error(name: str, error: OSError | UnreadableImageError) -> ValueError:
+    reason = one_line(getattr(error, "reason", error)).rstrip(".")
+    return ValueError(f"{name} cannot be read ({reason}): replace the file, or take the pair out.")
 
 
 def _is_grey(values: np.ndarray) -> bool:

@@ -24,9 +24,8 @@ from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image as PILImage
-from PIL import UnidentifiedImageError
 
-from ..model.image_reading_cgrseg import check_is_file, open_header
+from ..model.image_reading_cgrseg import UnreadableImageError, open_image
 from ..pretrained.locating import ask_hub
 from ..utils.messages import did_you_mean
 from .layouts import SPLIT_NAMES, SplitNotFoundError, split_names
@@ -171,35 +170,25 @@ def stream(rows: Dataset) -> IterableDataset:
     return rows.to_iterable_dataset(num_shards=max(1, min(_MAX_SHARDS, len(rows))))
 
 
-def open_picture(value: dict[str, Any]) -> PILImage.Image:
+def open_image_value(value: dict[str, Any] | None) -> PILImage.Image:
     """
-    Read a picture from its bytes or its path.
+    Decode the image of a row from its bytes or its path.
 
     Raises:
-        OSError: If it cannot be read, for whatever reason.
+        OSError: If there is no image, or its file cannot be opened.
+        UnreadableImageError: If it is not an image, or is damaged.
     """
-    try:
-        if value is None:
-            raise OSError("the row has none")
-        if value["bytes"] is not None:
-            picture = open_header(io.BytesIO(value["bytes"]))
-        elif value["path"] is None:
-            raise OSError("it has neither a path nor bytes")
-        elif "://" in value["path"]:
-            _check_address(value["path"])
-            with fsspec.open(value["path"], "rb") as file:
-                picture = open_header(io.BytesIO(file.read()))
-        else:
-            check_is_file(value["path"])
-            picture = open_header(io.BytesIO(Path(value["path"]).read_bytes()))
-        picture.load()
-    except UnidentifiedImageError as error:  # whose words name the buffer, not the file
-        raise OSError("it is no picture, or one of an unknown format") from error
-    except OSError:
-        raise
-    except Exception as error:  # Pillow's plugins raise all sorts over broken files
-        raise OSError(f"{type(error).__name__}: {error}") from error
-    return picture
+    if value is None:
+        raise OSError("the row has none")
+    if value["bytes"] is not None:
+        return open_image(io.BytesIO(value["bytes"]))
+    if value["path"] is None:
+        raise OSError("it has neither a path nor bytes")
+    if "://" not in value["path"]:
+        return open_image(value["path"])
+    _check_address(value["path"])
+    with fsspec.open(value["path"], "rb") as file:
+        return open_image(io.BytesIO(file.read()))
 
 
 def _check_address(address: str) -> None:
@@ -354,8 +343,8 @@ def _look_at_channels(rows: Dataset | IterableDataset, columns: list[str]) -> di
         rows = rows.cast_column(column, Image(decode=False))
     has_one_channel = {}
     for column, value in next(iter(rows), {}).items():
-        with contextlib.suppress(OSError):
-            has_one_channel[column] = open_picture(value).mode in ANNOTATION_MODES
+        with contextlib.suppress(OSError, UnreadableImageError):
+            has_one_channel[column] = open_image_value(value).mode in ANNOTATION_MODES
     return has_one_channel
 
 

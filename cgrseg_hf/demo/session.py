@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..inference import Segmentation
-from ..model.image_reading_cgrseg import Picture, TooManyPixelsError, UnreadablePictureError, open_picture, to_photo
+from ..model.image_reading_cgrseg import UnreadableImageError, read_image, to_photo
 from ..visualization import draw_heat_map, draw_overlay
 from .errors import DemoError
 from .limits import Limits
@@ -86,10 +86,10 @@ class PhotoDesk:
 
     def _segment(self, path: Path, model: DemoModel) -> "SegmentedPhoto":
         try:
-            picture = open_photo(path, self.limits.max_pixels)
-            check_shape(path.name, picture.size, model, self.limits.max_pixels)
-            segmentation = model.segmenter(picture.pixels, return_logits=True)
-        except UnreadablePictureError as error:
+            pixels = open_photo(path, self.limits.max_pixels)
+            check_shape(path.name, pixels.shape[:2], model, self.limits.max_pixels)
+            segmentation = model.segmenter(pixels, return_logits=True)
+        except UnreadableImageError as error:
             raise DemoError(str(error)) from error
         # Without the decoded photo, which it would hold as long as the visitor stays.
         kept = Segmentation(
@@ -98,10 +98,10 @@ class PhotoDesk:
             logits=segmentation.logits,
             logits_image_size=segmentation.logits_image_size,
         )
-        return SegmentedPhoto(path.stem, to_photo(picture), kept, model)
+        return SegmentedPhoto(path.stem, to_photo(pixels), kept, model)
 
 
-def open_photo(path: Path, max_pixels: int) -> Picture:
+def open_photo(path: Path, max_pixels: int) -> np.ndarray:
     """
     Decode a photo, after its header was found to allow it.
 
@@ -110,11 +110,11 @@ def open_photo(path: Path, max_pixels: int) -> Picture:
         max_pixels (`int`): Pixels that it may have.
 
     Returns:
-        [`Picture`]: the photo, turned as a person sees it.
+        `numpy.ndarray` of shape `(height, width, 3)`: the photo, turned as a person sees it.
 
     Raises:
         DemoError: If it is not there any more, or has too many pixels.
-        UnreadablePictureError: If it is no picture, or broken.
+        UnreadableImageError: If it is not an image, or is damaged.
     """
     try:
         file = io.BytesIO(path.read_bytes())
@@ -122,8 +122,10 @@ def open_photo(path: Path, max_pixels: int) -> Picture:
         raise DemoError(f"The photo is not here any more: choose it again. ({error.strerror})") from error
     file.name = path.name  # what errors call it, here and later
     try:
-        picture = open_picture(file, max_pixels)
-    except TooManyPixelsError as error:
+        return read_image(file, max_pixels)
+    except UnreadableImageError as error:
+        if not error.has_too_many_pixels:
+            raise
         count = ""
         if error.size is not None:
             height, width = error.size
@@ -132,8 +134,6 @@ def open_photo(path: Path, max_pixels: int) -> Picture:
             f"{path.name} is too large: {count}this page takes up to {max_pixels:,} pixels. Make it smaller and try "
             "again."
         ) from None
-    picture.pixels.filename = path.name
-    return picture
 
 
 def check_shape(name: str, size: tuple[int, int], model: DemoModel, max_pixels: int) -> None:

@@ -32,7 +32,7 @@ def check_output(output: Path, overwrite: bool) -> None:
 def find_photos(
     calibration: str | os.PathLike | Sequence[Any] | None, limit: int, settings: ExportSettings
 ) -> list[Any]:
-    """Photos to calibrate by and to compare on, as [`open_picture`] takes them, evenly spread."""
+    """Photos to calibrate by and to compare on, as [`read_image`] accepts them, evenly spread."""
     if limit < 1:
         raise ValueError(f"max_calibration={limit}: use at least one photo.")
     if isinstance(calibration, str | os.PathLike):

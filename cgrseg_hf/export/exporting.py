@@ -20,7 +20,7 @@ from ..engines.exported_engine import open_export
 from ..model.configuration_cgrseg import CGRSegConfig
 from ..model.geometry_cgrseg import LOGITS_STRIDE
 from ..model.image_processing_cgrseg import CGRSegImageProcessorPil
-from ..model.image_reading_cgrseg import open_picture, to_photo
+from ..model.image_reading_cgrseg import read_image, to_photo
 from ..model.post_processing_cgrseg import label_map_dtype
 from ..pretrained.loading import load_model
 from ..utils.provenance import find_versions
@@ -243,7 +243,7 @@ def _make_parts(model: PreTrainedModel, image_processor: Any, settings: ExportSe
 
 def _read_photo(photo: Any) -> np.ndarray:
     """A photo as a person sees it, (height, width, 3), uint8."""
-    return np.asarray(to_photo(open_picture(photo)))
+    return np.asarray(to_photo(read_image(photo)))
 
 
 def _prepare(photo: np.ndarray, image_processor: Any) -> np.ndarray:

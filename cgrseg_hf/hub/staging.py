@@ -16,7 +16,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegImageProcessorPil
 from ..engines.export_settings import EXPORT_FILE, MODEL_FILES, is_export, read_settings
 from ..evaluation.report import check_report, without_sources
-from ..model.image_reading_cgrseg import open_picture, to_photo
+from ..model.image_reading_cgrseg import read_image, to_photo
 from ..utils.provenance import digest_weights
 from ..visualization import draw_overlay
 from .cards import CARD_FILE, check_card_weights, extend_card, read_card
@@ -235,7 +235,7 @@ def _stage_pictures(target: Path, pictures: Sequence[Path]) -> list[str]:
         if overlay in overlays or photo_file.exists() or f"{_PICTURES}/{photo_file.name}" in overlays:
             raise ValueError(f"{path} has the name of another picture on the card: rename one of them.")
         overlays.append(overlay)
-        photo = to_photo(open_picture(path))
+        photo = to_photo(read_image(path))
         photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
         photo_file.parent.mkdir(exist_ok=True)
         photo.save(photo_file, quality=_JPEG_QUALITY)

@@ -7,6 +7,9 @@ from .segmenter import (
     Segmenter as Segmenter,
 )
 from .segmenter import (
+    UnreadableImageError as UnreadableImageError,
+)
+from .segmenter import (
     UnreadablePictureError as UnreadablePictureError,
 )
 from .segmenter import (

@@ -124,7 +124,7 @@ def write_results(segmentation: "Segmentation", target: Path, heat_maps: Sequenc
         `dict[str, Any]`: what was written where, and the areas.
 
     Raises:
-        UnreadablePictureError: If the photo cannot be read again.
+        UnreadableImageError: If the photo cannot be read again.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     overlay = target.with_name(f"{target.name}_overlay.jpg")

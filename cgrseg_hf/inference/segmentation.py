@@ -12,14 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..model.image_reading_cgrseg import (
-    Picture,
-    PictureSource,
-    TooManyPixelsError,
-    describe_source,
-    open_picture,
-    to_photo,
-)
+from ..model.image_reading_cgrseg import ImageSource, UnreadableImageError, describe_source, read_image, to_photo
 from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
 from ..visualization.heat_maps import find_class
 from ..visualization.photos import check_opacity
@@ -203,7 +196,7 @@ class Segmentation:
 
     def overlay(
         self,
-        photo: PictureSource | None = None,
+        photo: ImageSource | None = None,
         opacity: float = 0.55,
         max_side: int | None = None,
         colors: str | Sequence[Color] | None = None,
@@ -213,7 +206,7 @@ class Segmentation:
         Lay the classes' colours over the photo, with boundaries and a legend.
 
         Args:
-            photo (`PictureSource`, *optional*):
+            photo (`ImageSource`, *optional*):
                 The photo to lay them over, as the Segmenter takes it: a path, PIL image, array, ...; by default the one
                 that was segmented, which is read again if it was passed as a path.
             opacity (`float`, *optional*, defaults to 0.55):
@@ -238,7 +231,7 @@ class Segmentation:
         return draw_overlay(self._show_photo(photo, step), label_map, self.id2label, opacity, -1, colors, legend)
 
     def heat_map(
-        self, class_name: str | int, photo: PictureSource | None = None, max_side: int | None = None
+        self, class_name: str | int, photo: ImageSource | None = None, max_side: int | None = None
     ) -> Image.Image:
         """
         Lay the probability of one class over the photo, with a colour bar.
@@ -246,7 +239,7 @@ class Segmentation:
         Args:
             class_name (`str` or `int`):
                 Name or id of the class.
-            photo (`PictureSource`, *optional*), max_side (`int`, *optional*):
+            photo (`ImageSource`, *optional*), max_side (`int`, *optional*):
                 See [`~Segmentation.overlay`].
 
         Returns:
@@ -260,29 +253,31 @@ class Segmentation:
         caption = f"probability of {self.id2label[class_id]}"
         return draw_heat_map(self._show_photo(photo, step), probability, caption, 0, 1, fade=True)
 
-    def _show_photo(self, photo: PictureSource | None, step: int) -> Image.Image:
+    def _show_photo(self, photo: ImageSource | None, step: int) -> Image.Image:
         """Every so many pixels of a photo, or of the one that was segmented."""
         if photo is not None:
-            return to_photo(self._open_photo(photo), step)
+            return to_photo(self._open_photo(photo)[::step, ::step])
         if self._read_photo is None:
             raise ValueError("This segmentation does not know its photo: pass it.")
         return self._read_photo(step)
 
-    def _open_photo(self, photo: PictureSource) -> Picture:
+    def _open_photo(self, photo: ImageSource) -> np.ndarray:
         """A photo of this segmentation's size, however many pixels that has."""
         height, width = self.size
         try:
-            picture = open_picture(photo, max_pixels=height * width)
-            size = picture.size
-        except TooManyPixelsError as error:
-            picture, size = None, error.size
-        if size != self.size or picture is None:
+            pixels = read_image(photo, max_pixels=height * width)
+            size = pixels.shape[:2]
+        except UnreadableImageError as error:
+            if not error.has_too_many_pixels:
+                raise
+            pixels, size = None, error.size
+        if size != self.size or pixels is None:
             its_size = f"height and width {size}" if size else "more pixels"
             raise ValueError(
                 f"{describe_source(photo)} has {its_size}, but the segmentation {self.size}: pass the photo that was "
                 "segmented, at its own size."
             )
-        return picture
+        return pixels
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the overlay, or the colours alone where the photo cannot be had."""
@@ -304,7 +299,7 @@ class Segmentation:
 
     def _reduced_label_map(self, step: int) -> np.ndarray:
         if isinstance(self._label_map, Path) and self._label_map.suffix.lower() != ".npy":
-            return read_reduced(TiffRows(self._label_map, is_label_map=True), step)[..., 0]
+            return read_reduced(TiffRows(self._label_map, is_label_map=True), step, as_stored=True)[..., 0]
         return np.asarray(self.label_map[::step, ::step])
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, BaseImageProcessor
+from transformers import AutoImageProcessor, BaseImageProcessor, BatchFeature
 from transformers.utils import logging
 
 from ..data.layouts import list_pictures
@@ -27,23 +27,20 @@ from ..model.configuration_cgrseg import SIZE_DIVISOR
 from ..model.geometry_cgrseg import image_size_of_input
 from ..model.image_processing_cgrseg import CGRSegImageProcessingMixin
 from ..model.image_reading_cgrseg import (
-    NotPixelsError,
-    Picture,
-    PictureSource,
-    UnreadablePictureError,
+    ImageSource,
+    UnreadableImageError,
     describe_source,
     describe_type,
+    is_image_source,
     is_path,
-    is_picture,
-    open_picture,
-    rows_to_photo,
+    read_image,
     to_photo,
 )
 from ..model.post_processing_cgrseg import label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..pretrained.locating import locate_model
 from ..visualization import class_colors
-from .image_rows import PictureRows, open_rows, read_reduced
+from .image_rows import ImageRows, open_rows, read_reduced
 from .label_map_files import check_strips_suffix, label_type, write_strips
 from .resampling import pixel_entropy
 from .segmentation import Segmentation, count_pixels
@@ -52,12 +49,14 @@ from .tiling import TileGrid, TileSettings, Window, blend_into_strips, read_wind
 
 logger = logging.get_logger(__name__)
 
+UnreadablePictureError = UnreadableImageError  # another public name
+
 # Photos that may wait for others of their size, in batches.
 _BATCHES_WAITING = 4
 
 Opened = TypeVar("Opened")
 Prepared = TypeVar("Prepared")
-OnError = Literal["raise", "skip"] | Callable[[Any, UnreadablePictureError], None]
+OnError = Literal["raise", "skip"] | Callable[[Any, UnreadableImageError], None]
 
 
 class Segmenter:
@@ -106,7 +105,12 @@ class Segmenter:
         self.max_pixels = max_pixels
         self.num_threads_reading = num_threads_reading
         self.id2label: dict[int, str] = dict(engine.config.id2label)
-        self._num_channels = len(np.atleast_1d(image_processor.image_mean))
+        self._reading = {
+            "num_channels": len(np.atleast_1d(image_processor.image_mean)),
+            "do_convert_rgb": image_processor.do_convert_rgb is not False,
+            "do_rescale": image_processor.do_rescale,
+            "rescale_factor": image_processor.rescale_factor,
+        }
 
     def __repr__(self) -> str:
         engine = self.engine
@@ -162,7 +166,7 @@ class Segmenter:
 
     def __call__(
         self,
-        images: PictureSource | list[PictureSource] | Iterable[PictureSource],
+        images: ImageSource | list[ImageSource] | Iterable[ImageSource],
         *,
         batch_size: int = 1,
         on_error: OnError = "raise",
@@ -216,7 +220,7 @@ class Segmenter:
             a few photos at a time, for a folder or an iterator. The order is that of the photos.
 
         Raises:
-            UnreadablePictureError: If a photo cannot be read; a `ValueError`.
+            UnreadableImageError: If a photo cannot be read; a `ValueError`.
             ValueError: If an argument does not fit.
         """
         if batch_size < 1:
@@ -233,7 +237,7 @@ class Segmenter:
         if is_path(images) and not os.fspath(images):
             raise ValueError("Got an empty path: pass a photo or a folder.")
         is_folder = is_path(images) and Path(images).is_dir()
-        if is_picture(images) and not is_folder:
+        if is_image_source(images) and not is_folder:
             if tile is not None:
                 segment = partial(segment, output=None if output is None else Path(output), progress=progress)
             (segmentation,) = _leave_out_failures(segment([images]), "raise")
@@ -259,7 +263,7 @@ class Segmenter:
         return_scores: bool,
         return_entropy: bool,
         return_logits: bool,
-        sources: Iterable[PictureSource],
+        sources: Iterable[ImageSource],
     ) -> "Iterator[Segmentation | _Failure]":
         photos = self._read_ahead(self._open, self._prepare, sources, batch_size)
         for photo in self._run_in_groups(photos, batch_size):
@@ -285,11 +289,11 @@ class Segmenter:
             return map(prepare, map_ahead(read, items, **ahead))
         return map_ahead(lambda item: prepare(read(item)), items, **ahead)
 
-    def _open(self, source: PictureSource) -> "_Photo | _Failure":
+    def _open(self, source: ImageSource) -> "_Photo | _Failure":
         """Open and decode; runs in a thread."""
         try:
-            return _Photo(source, open_picture(source, self.max_pixels, self._num_channels))
-        except UnreadablePictureError as error:
+            return _Photo(source, pixels := read_image(source, self.max_pixels, **self._reading), pixels.shape[:2])
+        except UnreadableImageError as error:
             return _Failure(source, error)
 
     def _prepare(self, photo: "_Photo | _Failure") -> "_Photo | _Failure":
@@ -297,8 +301,7 @@ class Segmenter:
         if isinstance(photo, _Failure):
             return photo
         try:
-            layout = {"input_data_format": "channels_last"} if isinstance(photo.picture.pixels, np.ndarray) else {}
-            batch = self.image_processor(photo.picture.pixels, return_tensors="pt", **layout)
+            batch = self._preprocess(photo.pixels)
         except (ValueError, TypeError) as error:  # the image processor's words on what it cannot take
             return _Failure(photo.source, _refuse(describe_source(photo.source), error))
         photo.pixel_values = self._pin(batch["pixel_values"])
@@ -307,8 +310,16 @@ class Segmenter:
         photo.input_size = tuple(batch["pixel_values"].shape[-2:])
         photo.image_size = photo.input_size if image_sizes is None else tuple(image_sizes[0].tolist())
         if is_path(photo.source):
-            photo.picture.pixels = None  # read again where it is needed
+            photo.pixels = None  # read again where it is needed
         return photo
+
+    def _preprocess(self, pixels: np.ndarray | torch.Tensor, **settings: Any) -> BatchFeature:
+        """Run the image processor on pixels (height, width, channels) as the reader returns them."""
+        processor = self.image_processor
+        if processor.do_rescale and torch.as_tensor(pixels).is_floating_point():
+            # Rescaled here, since the image processor would take a dark window for values from 0 to 1.
+            pixels, settings = pixels * processor.rescale_factor, {**settings, "do_rescale": False}
+        return processor(pixels, input_data_format="channels_last", return_tensors="pt", **settings)
 
     def _pin(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return pixel_values.pin_memory() if self.engine.device.type == "cuda" else pixel_values
@@ -337,7 +348,7 @@ class Segmenter:
             photo.logits, photo.pixel_values = of_photo, None
 
     def _finish(self, photo: "_Photo", return_scores: bool, return_entropy: bool, return_logits: bool) -> Segmentation:
-        target_size = photo.picture.size
+        target_size = photo.size
         image_size = photo.image_size
         if image_size_of_input(photo.logits, photo.input_size) is None:
             # Of another model, such as SegFormer, with logits of another stride, which cover the padding too.
@@ -354,17 +365,16 @@ class Segmenter:
             label_map.cpu().numpy().astype(label_type(len(self.id2label)), copy=False),
             self.id2label,
             source=photo.source,
-            read_photo=partial(self._read_photo, photo.source, photo.picture),
+            read_photo=partial(self._read_photo, photo.source, photo.pixels),
             scores=None if scores is None else scores.cpu().numpy(),
             entropy=entropy,
             logits=photo.logits.to("cpu", torch.float32, copy=True) if return_logits else None,
             logits_image_size=image_size,
         )
 
-    def _read_photo(self, source: PictureSource, picture: Picture, step: int) -> Image.Image:
-        if picture.pixels is None:
-            picture = open_picture(source, self.max_pixels, self._num_channels)
-        return to_photo(picture, step)
+    def _read_photo(self, source: ImageSource, pixels: np.ndarray | None, step: int) -> Image.Image:
+        pixels = read_image(source, self.max_pixels, **self._reading) if pixels is None else pixels
+        return to_photo(pixels[::step, ::step])
 
     @property
     def _label_dtype(self) -> torch.dtype:
@@ -374,18 +384,18 @@ class Segmenter:
         self,
         settings: TileSettings,
         batch_size: int,
-        sources: Iterable[PictureSource],
+        sources: Iterable[ImageSource],
         output: Path | None = None,
         progress: bool = False,
     ) -> "Iterator[Segmentation | _Failure]":
         for source in sources:
             try:
                 yield self._segment_large(source, settings, batch_size, output, progress)
-            except UnreadablePictureError as error:
+            except UnreadableImageError as error:
                 yield _Failure(source, error)
 
     def _segment_large(
-        self, source: PictureSource, settings: TileSettings, batch_size: int, output: Path | None, progress: bool
+        self, source: ImageSource, settings: TileSettings, batch_size: int, output: Path | None, progress: bool
     ) -> Segmentation:
         if not isinstance(self.image_processor, CGRSegImageProcessingMixin):
             raise ValueError("Windows (tile=…) are for CGRSeg and its image processors: leave out tile.")
@@ -393,7 +403,7 @@ class Segmenter:
             check_strips_suffix(output)
             if is_path(source) and output.exists() and output.samefile(source):
                 raise ValueError(f"output={str(output)!r} is the photo itself: name another file.")
-        picture = open_rows(source, self.max_pixels, self._num_channels)
+        picture = open_rows(source, self.max_pixels, **self._reading)
         grid = TileGrid(picture.size, settings, self._window_unit)
         counts = np.zeros(len(self.id2label), dtype=np.int64)
         dtype = label_type(len(self.id2label))
@@ -423,8 +433,8 @@ class Segmenter:
             read_photo=partial(self._read_large_photo, source),
         )
 
-    def _read_large_photo(self, source: PictureSource, step: int) -> Image.Image:
-        return rows_to_photo(read_reduced(open_rows(source, self.max_pixels, self._num_channels), step))
+    def _read_large_photo(self, source: ImageSource, step: int) -> Image.Image:
+        return to_photo(read_reduced(open_rows(source, self.max_pixels, **self._reading), step))
 
     @property
     def _window_unit(self) -> int:
@@ -433,7 +443,7 @@ class Segmenter:
         return math.lcm(SIZE_DIVISOR, divisor)
 
     def _run_windows(
-        self, picture: PictureRows, name: str, grid: TileGrid, batch_size: int, bar: tqdm
+        self, picture: ImageRows, name: str, grid: TileGrid, batch_size: int, bar: tqdm
     ) -> Iterator[tuple[int, int, torch.Tensor]]:
         """The windows' logits, row by row; the next windows are read and prepared while these run."""
         cuts = read_windows(picture, grid, self.image_processor.antialias)
@@ -448,14 +458,8 @@ class Segmenter:
     def _prepare_window(self, size: tuple[int, int], name: str, window: Window) -> tuple[Window, torch.Tensor]:
         """Do what the image processor does, but for the size."""
         try:
-            batch = self.image_processor(
-                window.pixels,
-                do_resize=False,
-                do_pad=True,
-                pad_size={"height": size[0], "width": size[1]},
-                input_data_format="channels_last",
-                return_tensors="pt",
-            )
+            pad_size = {"height": size[0], "width": size[1]}
+            batch = self._preprocess(window.pixels, do_resize=False, do_pad=True, pad_size=pad_size)
         except (ValueError, TypeError) as error:  # such as values out of range, which the first window may not have
             raise _refuse(name, error) from error
         window.pixels = None
@@ -467,25 +471,25 @@ class _Failure:
     """A photo that could not be read."""
 
     source: Any
-    error: UnreadablePictureError
+    error: UnreadableImageError
 
 
 @dataclass
 class _Photo:
     """A photo on its way; what is not needed any more is None."""
 
-    source: PictureSource
-    picture: Picture
+    source: ImageSource
+    pixels: np.ndarray | None  # (height, width, channels)
+    size: tuple[int, int]
     pixel_values: torch.Tensor | None = None  # (1, channels, height, width)
     input_size: tuple[int, int] = (0, 0)  # of pixel_values
     image_size: tuple[int, int] = (0, 0)  # in pixel_values, without padding
     logits: torch.Tensor | None = None  # (num_labels, height / 8, width / 8)
 
 
-def _refuse(name: str, error: Exception) -> UnreadablePictureError:
-    """The image processor's words on what it cannot take, with the photo's name in place of its own."""
-    reason = error.__cause__ if isinstance(error.__cause__, NotPixelsError) else error
-    return UnreadablePictureError(f"{name} cannot be used: {reason}")
+def _refuse(name: str, error: Exception) -> UnreadableImageError:
+    """Put the photo's name before the image processor's words on an image that it cannot use."""
+    return UnreadableImageError(f"{name} cannot be used: {error}")
 
 
 def _crop_logits(logits: torch.Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:

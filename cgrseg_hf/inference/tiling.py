@@ -18,7 +18,7 @@ import torch
 from ..model.configuration_cgrseg import SIZE_DIVISOR
 from ..model.geometry_cgrseg import LOGITS_STRIDE
 from ..model.post_processing_cgrseg import label_map_from_logits
-from .image_rows import PictureRows
+from .image_rows import ImageRows
 from .resampling import resample, taps
 
 _SMALLEST_TILE = 64
@@ -168,12 +168,12 @@ class Window:
     pixels: np.ndarray | torch.Tensor
 
 
-def read_windows(picture: PictureRows, grid: TileGrid, antialias: bool = False) -> Iterator[Callable[[], Window]]:
+def read_windows(picture: ImageRows, grid: TileGrid, antialias: bool = False) -> Iterator[Callable[[], Window]]:
     """
     Functions that cut the windows out of a picture, row by row; each row of windows is read once.
 
     Args:
-        picture ([`PictureRows`]): The picture.
+        picture ([`ImageRows`]): The picture.
         grid ([`TileGrid`]): The windows.
         antialias (`bool`, *optional*, defaults to `False`): Whether to smooth where the picture is made smaller.
     """

@@ -8,7 +8,7 @@ from types import ModuleType, TracebackType
 
 import numpy as np
 
-from ..model.image_reading_cgrseg import UnreadablePictureError
+from ..model.image_reading_cgrseg import UnreadableImageError
 from ..utils.optional import import_optional
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
@@ -38,7 +38,7 @@ class Video:
         times (`list[float]`): When each frame decoded so far is shown, in seconds after the first one.
 
     Raises:
-        UnreadablePictureError: If it is no video, or damaged.
+        UnreadableImageError: If it is no video, or damaged.
         ImportError: If PyAV is not installed.
 
     Example:
@@ -72,7 +72,7 @@ class Video:
             `np.ndarray` of shape `(height, width, 3)`: RGB, uint8, turned as a person sees it.
 
         Raises:
-            UnreadablePictureError: If the file is broken from some frame on.
+            UnreadableImageError: If the file is broken from some frame on.
         """
         times, start = [], None
         self.times = times
@@ -90,7 +90,7 @@ class Video:
 
     def _find_stream(self, container: object) -> object:
         if not container.streams.video:
-            raise UnreadablePictureError(f"{self.path} has no pictures, only sound or text.")
+            raise UnreadableImageError(f"{self.path} has no pictures, only sound or text.")
         return container.streams.video[0]
 
     def _estimate(self, container: object, stream: object) -> int | None:
@@ -99,13 +99,13 @@ class Video:
             return None
         return round(container.duration / self._av.time_base * self.frame_rate) or None
 
-    def _unreadable(self, error: Exception, where: str = "") -> UnreadablePictureError:
+    def _unreadable(self, error: Exception, where: str = "") -> UnreadableImageError:
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, self._av.InvalidDataError):
             reason = "it is damaged, or no video: copy or download it again, or repair it by `ffmpeg -i FILE new.mp4`"
         elif isinstance(error, ValueError):  # FFmpeg knows the format, but it is none of those above
             reason = f"it is none of {', '.join(VIDEO_SUFFIXES)}"
-        return UnreadablePictureError(f"{self.path} cannot be read as a video{where}: {reason}.")
+        return UnreadableImageError(f"{self.path} cannot be read as a video{where}: {reason}.")
 
 
 class VideoWriter:

@@ -1,13 +1,11 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Image processing for CGRSeg: pictures to padded pixel tensors, logits to label maps.
+"""Image processing for CGRSeg: images to padded pixel tensors, logits to label maps.
 
 The two classes differ in what they need and hand out: `CGRSegImageProcessor` needs torchvision, takes a device and
 gives tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
 """
 
 import difflib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,19 +29,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import logging
 
 from .geometry_cgrseg import LOGITS_STRIDE, get_padded_size, pad_to_size
-from .image_reading_cgrseg import (
-    _FLOATING,
-    NotPixelsError,
-    _one_line,
-    check_values,
-    find_channels,
-    open_image,
-    pil_to_array,
-    to_eight_bits,
-    to_native,
-    to_three_channels,
-    turn_as_seen,
-)
+from .image_reading_cgrseg import is_path, open_image, to_native, to_pixels, turn_as_seen
 from .post_processing_cgrseg import label_map_from_logits, resize_logits
 
 logger = logging.get_logger(__name__)
@@ -58,7 +44,7 @@ _INTERPOLATION_MODES = {
 class CGRSegImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     antialias (`bool`, *optional*, defaults to `self.antialias`):
-        Whether to smooth while making a picture smaller. CGRSeg was trained without.
+        Whether to smooth while making an image smaller. CGRSeg was trained without.
     size_divisor (`int`, *optional*, defaults to `self.size_divisor`):
         Height and width are padded to multiples of this many pixels.
     do_reduce_labels (`bool`, *optional*, defaults to `self.do_reduce_labels`):
@@ -115,17 +101,17 @@ class CGRSegImageProcessingMixin:
         **kwargs: Unpack[CGRSegImageProcessorKwargs],
     ) -> BatchFeature:
         r"""
-        Turn pictures into a batch for the model.
+        Turn images into a batch for the model.
 
         Args:
             images (`ImageInput`):
-                A picture or several, of any sizes: paths, PIL images, arrays or tensors, or one array of frames
+                An image or several, of any sizes: paths, PIL images, arrays or tensors, or one array of frames
                 `(frames, height, width, channels)`. PIL images and files come out as a person sees them: rotated as
-                their EXIF says, transparency on white, grey, palette, CMYK and 16-bit pictures as RGB. Floating
-                values, and whole numbers of other types than uint8 and uint16, are taken for 0 to 255 unless
-                `do_rescale=False`.
+                their EXIF says, transparency on white, grey, palette, CMYK and 16-bit images as RGB. Integers go
+                from 0 to 255, or to 65535 as uint16. Floats go from 0 to 1 if no value is above 1, otherwise to 255.
+                With `do_rescale=False`, values are final.
             segmentation_maps (`ImageInput`, *optional*):
-                As many label maps, of the pictures' heights and widths as a person sees them: PIL images (of their
+                As many label maps, of the images' heights and widths as a person sees them: PIL images (of their
                 palette, the ids count), arrays or tensors `(height, width)` of whole numbers.
             **kwargs ([`CGRSegImageProcessorKwargs`], *optional*):
                 Settings for this call only. `size` is `{"shortest_edge", "longest_edge"}` for the largest size that
@@ -133,14 +119,14 @@ class CGRSegImageProcessingMixin:
 
         Returns:
             `BatchFeature`: `pixel_values` `(batch, channels, height, width)`, normalised and padded below and right
-            with 0 to a common multiple of `size_divisor`; `image_sizes` `(batch, 2)`, each picture's height and width
+            with 0 to a common multiple of `size_divisor`; `image_sizes` `(batch, 2)`, each image's height and width
             in them without padding; and with `segmentation_maps`, `labels` `(batch, height, width)`, int64, padded
             with `ignore_index`.
 
         Raises:
             OSError: If there is no such file, or it may not be read.
-            ValueError: If a file is no picture or a broken one, or an array has no pixels, other channels than there
-                are means, or values that are no brightness, such as NaN; or if a label map does not fit its picture, or
+            ValueError: If a file is not an image or damaged, or an array has no pixels, other channels than there
+                are means, or values that are not brightness, such as NaN; or if a label map does not fit its image, or
                 holds fractions, negative labels, or, with `num_labels`, labels that do not exist.
         """
         return super().preprocess(images, segmentation_maps, **kwargs)
@@ -151,7 +137,7 @@ class CGRSegImageProcessingMixin:
             return [self.fetch_images(item) for item in image_url_or_urls]
         if isinstance(image_url_or_urls, str) and image_url_or_urls.startswith(("http://", "https://", "data:")):
             return load_image(image_url_or_urls)
-        if isinstance(image_url_or_urls, str | os.PathLike):
+        if is_path(image_url_or_urls):
             return open_image(image_url_or_urls)
         if is_valid_image(image_url_or_urls):
             return image_url_or_urls
@@ -161,9 +147,9 @@ class CGRSegImageProcessingMixin:
         )
 
     def _prepare_images_structure(self, images: ImageInput, expected_ndims: int = 3) -> list:
-        if pictures := flatten_images(self.fetch_images(images)):
-            return pictures
-        raise ValueError("There are no pictures: pass at least one.")
+        if flat := flatten_images(self.fetch_images(images)):
+            return flat
+        raise ValueError("There are no images: pass at least one.")
 
     def process_image(
         self,
@@ -173,39 +159,14 @@ class CGRSegImageProcessingMixin:
         num_channels: int = 3,
         do_rescale: bool | None = None,
         rescale_factor: float = 1 / 255,
+        device: "str | torch.device | None" = None,
         **kwargs,
-    ):
-        """One picture in the backend's own type, (channels, height, width)."""
-        name = _one_line(getattr(image, "filename", "")) or "A picture"
-        try:
-            if isinstance(image, Image.Image):
-                image = pil_to_array(image, do_convert_rgb)
-                input_data_format = ChannelDimension.LAST
-            else:
-                image = image if isinstance(image, torch.Tensor) else to_native(np.array(image, order="C"))
-                image = check_values(image, is_brightness=bool(do_rescale) and rescale_factor == 1 / 255)
-        except NotPixelsError as error:
-            raise ValueError(f"{name} cannot be used: {error}") from error
-        if image.ndim == 2:
-            image = image[..., None]
-            input_data_format = ChannelDimension.LAST
-        if image.dtype in (np.uint16, torch.uint16):
-            image = to_eight_bits(image)
-        elif image.dtype in (np.bool_, torch.bool):
-            image = image * np.uint8(255)
-        elif image.dtype in _FLOATING and do_rescale and image.max() <= 1:
-            logger.warning_once(
-                "An image of floating values from 0 to 1 is rescaled once more, since values up to 255 are expected: "
-                "pass do_rescale=False."
-            )
-        if input_data_format is None:
-            input_data_format = find_channels(image, num_channels)
-        is_float = image.dtype in _FLOATING
-        image = super().process_image(image, do_convert_rgb=False, input_data_format=input_data_format, **kwargs)
-        # An array with as many channels as there are means is data to be used as it is, such as four bands.
-        if do_convert_rgb and len(image) != num_channels:
-            image = to_three_channels(image, white=1 if is_float and not do_rescale else 255)
-        return image
+    ) -> torch.Tensor:
+        """Convert one image to a tensor (channels, height, width)."""
+        pixels = to_pixels(
+            image, num_channels, bool(do_convert_rgb), bool(do_rescale), rescale_factor, input_data_format
+        )
+        return pixels.contiguous().to(device="cpu" if self.backend == "pil" else device)
 
     def _preprocess_image_like_inputs(
         self,
@@ -218,7 +179,6 @@ class CGRSegImageProcessingMixin:
         device: "str | torch.device | None" = None,
         **kwargs,
     ) -> BatchFeature:
-        device_kwargs = {} if device is None else {"device": device}
         images = self._prepare_image_like_inputs(
             images,
             do_convert_rgb=do_convert_rgb,
@@ -226,9 +186,8 @@ class CGRSegImageProcessingMixin:
             num_channels=len(image_mean) if isinstance(image_mean, Sequence) else 3,
             do_rescale=kwargs["do_rescale"],
             rescale_factor=kwargs["rescale_factor"],
-            **device_kwargs,
+            device=device,
         )
-        images = [image if isinstance(image, torch.Tensor) else torch.from_numpy(image) for image in images]
         if kwargs["do_normalize"]:
             check_channels(images, image_mean)
         label_maps = None
@@ -323,27 +282,25 @@ class CGRSegImageProcessingMixin:
 
         Args:
             outputs ([`CGRSegSemanticSegmenterOutput`]):
-                The model's output. If it has no `image_sizes`, its whole input is taken for picture.
+                The model's output. If it has no `image_sizes`, its whole input is taken for the image.
             target_sizes (`list[tuple[int, int]]` or `torch.Tensor` of shape `(batch, 2)`, *optional*):
-                Height and width of each map, usually those of the original pictures as a person sees them (see
+                Height and width of each map, usually those of the original images as a person sees them (see
                 `PIL.ImageOps.exif_transpose`). By default the maps keep the logits' resolution, an eighth of the
                 model's input.
             return_segmentation_scores (`bool`, *optional*, defaults to `False`):
                 Whether to return the class scores too.
 
         Returns:
-            `list[torch.Tensor]`: for each picture, the class of every pixel, `(height, width)`, int64; or with
+            `list[torch.Tensor]`: for each image, the class of every pixel, `(height, width)`, int64; or with
             `return_segmentation_scores` a list of `SemanticSegmentationPostProcessorOutput` with `segmentation` and
             `segmentation_scores` `(num_labels, height, width)`, before softmax.
 
         Raises:
-            ValueError: If there are other than one target size a picture.
+            ValueError: If there are other than one target size an image.
         """
         logits = outputs.logits
         if target_sizes is not None and len(target_sizes) != len(logits):
-            raise ValueError(
-                f"There are {len(logits)} pictures but {len(target_sizes)} target_sizes: pass one for each."
-            )
+            raise ValueError(f"There are {len(logits)} images but {len(target_sizes)} target_sizes: pass one for each.")
         image_sizes = getattr(outputs, "image_sizes", None)
         if image_sizes is None:
             image_sizes = [[length * LOGITS_STRIDE for length in logits.shape[-2:]]] * len(logits)
@@ -384,7 +341,7 @@ class CGRSegImageProcessor(CGRSegImageProcessingMixin, TorchvisionBackend):
     r"""
     Image processor for CGRSeg that hands out tensors; needs torchvision and takes a `device`.
 
-    Pictures are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
+    Images are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
     means and deviations of ImageNet, and padded below and right with 0 to multiples of 32.
     """
 
@@ -393,13 +350,13 @@ class CGRSegImageProcessorPil(CGRSegImageProcessingMixin, PilBackend):
     r"""
     Image processor for CGRSeg that hands out arrays; needs Pillow but no torchvision.
 
-    Pictures are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
+    Images are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
     means and deviations of ImageNet, and padded below and right with 0 to multiples of 32.
     """
 
 
 def flatten_images(images: Any) -> list:
-    """Pictures out of nested lists and out of arrays of four dimensions, which hold several."""
+    """Return the images in nested lists and out of arrays of four dimensions, which hold several."""
     if isinstance(images, list):
         return [image for item in images for image in flatten_images(item)]
     if isinstance(images, Image.Image) or images.ndim in (2, 3):
@@ -410,12 +367,12 @@ def flatten_images(images: Any) -> list:
 
 
 def check_channels(images: Sequence[torch.Tensor], image_mean: float | Sequence[float] | None) -> None:
-    """Refuse pictures (channels, height, width) of other channels than there are means."""
+    """Refuse images (channels, height, width) of another number of channels than there are means."""
     num_means = len(image_mean) if isinstance(image_mean, Sequence) else 1
     for image in images:
         if len(image) != num_means and 1 not in (len(image), num_means):
             raise ValueError(
-                f"A picture has {len(image)} channels, height {image.shape[1]} and width {image.shape[2]}, but "
+                f"An image has {len(image)} channels, height {image.shape[1]} and width {image.shape[2]}, but "
                 f"image_mean {num_means} values: check input_data_format, or set image_mean and image_std for its "
                 "channels."
             )
@@ -426,7 +383,7 @@ def label_map_to_tensor(label_map: ImageInput, index: int, ignore_index: int) ->
     if isinstance(label_map, Image.Image):
         if label_map.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise ValueError(
-                f"Segmentation map {index} is a picture of mode {label_map.mode!r}, whose pixels are colours, not "
+                f"Segmentation map {index} is an image of mode {label_map.mode!r}, whose pixels are colours, not "
                 "class ids: convert it to one channel of ids first."
             )
         label_map = np.array(turn_as_seen(label_map))
@@ -436,7 +393,7 @@ def label_map_to_tensor(label_map: ImageInput, index: int, ignore_index: int) ->
     if values.ndim != 2:
         raise ValueError(
             f"Segmentation map {index} has shape {tuple(values.shape)}, but (height, width) of class ids is expected; "
-            "the colours of a picture are no ids."
+            "the colours of an image are not ids."
         )
     if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # PyTorch compares these with no other type
         values = values.to(torch.int64)

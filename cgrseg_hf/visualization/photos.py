@@ -8,9 +8,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """A photo turned as its EXIF says, with 8 bits a channel: 16-bit ones are scaled, transparent ones lie on white."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return ImageOps.exif_transpose(image).convert("RGB")
-    from ..model.image_reading_cgrseg import pil_to_array  # it comes with packages that take time to load
+    from ..model.image_reading_cgrseg import to_photo  # imports packages that take time to load
 
-    return Image.fromarray(pil_to_array(image, True))
+    return to_photo(image)
 
 
 def check_opacity(opacity: float) -> None:

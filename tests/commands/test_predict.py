@@ -146,7 +146,7 @@ def test_a_photo_that_goes_while_it_is_segmented(predict, monkeypatch):
     monkeypatch.setattr(Segmentation, "overlay", remove_first)
     done = predict("in", "-o", "out")
     assert done.exit_code == 1
-    assert "in/a.jpg cannot be read as a picture: no such file" in done.output
+    assert "in/a.jpg cannot be read as an image: no such file" in done.output
     assert "1 of 2 photos are segmented" in done.output
     assert [file for file in files_in("out") if "b" in file] == files_in("out")
 

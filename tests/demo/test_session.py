@@ -125,10 +125,10 @@ def test_photos_that_are_refused(model, make_desk, save_photo, tmp_path):
     desk = make_desk(max_pixels=20_000)
     whole = save_photo("whole.jpg").read_bytes()
     files = {
-        "words.jpg": (b"no picture", "words.jpg cannot be read as a picture: it is no JPEG, PNG"),
+        "words.jpg": (b"no picture", "words.jpg cannot be read as an image: it is not a JPEG, PNG"),
         "empty.png": (b"", "empty.png cannot be read"),
-        "half.jpg": (whole[: len(whole) // 2], "half.jpg cannot be read as a picture"),
-        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is no JPEG, PNG"),
+        "half.jpg": (whole[: len(whole) // 2], "half.jpg cannot be read as an image"),
+        "program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is not a JPEG, PNG"),
         "wide.png": (header_of_png(201, 100), "wide.png is too large: it has 201 × 100 = 20,100 pixels"),
         "bomb.png": (header_of_png(60_000, 60_000), "bomb.png is too large: this page takes up to 20,000 pixels"),
     }

@@ -14,7 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 
 from cgrseg_hf import CGRSegImageProcessor
 from cgrseg_hf.engines.torch_engine import TorchEngine
-from cgrseg_hf.inference import Segmenter, UnreadablePictureError
+from cgrseg_hf.inference import Segmenter, UnreadableImageError
 from cgrseg_hf.inference.segmentation import Segmentation
 from cgrseg_hf.inference.threads import map_ahead
 
@@ -224,10 +224,10 @@ def test_broken_files(segmenter, make_photo, tmp_path, caplog):
     (tmp_path / "c.jpg").write_text("no picture")
     make_photo(seed=2).save(tmp_path / "d.jpg")
     make_photo(seed=3).save(tmp_path / "e.jpg")
-    for name, reason in (("b.jpg", "truncated"), ("c.jpg", "it is no JPEG"), ("f.jpg", "no such file")):
-        with pytest.raises(UnreadablePictureError, match=rf"{name} cannot be read as a picture: .*{reason}"):
+    for name, reason in (("b.jpg", "truncated"), ("c.jpg", "it is not a JPEG"), ("f.jpg", "no such file")):
+        with pytest.raises(UnreadableImageError, match=rf"{name} cannot be read as an image: .*{reason}"):
             segmenter(tmp_path / name)
-    with pytest.raises(UnreadablePictureError, match=r"b\.jpg"):
+    with pytest.raises(UnreadableImageError, match=r"b\.jpg"):
         list(segmenter(tmp_path))
 
     good = ["a.jpg", "d.jpg", "e.jpg"]
@@ -239,7 +239,7 @@ def test_broken_files(segmenter, make_photo, tmp_path, caplog):
 
 
 def test_postscript_is_never_run(segmenter, postscript):
-    with pytest.raises(UnreadablePictureError, match="it is no JPEG, PNG"):
+    with pytest.raises(UnreadableImageError, match="it is not a JPEG, PNG"):
         segmenter(postscript)
 
 
@@ -247,7 +247,7 @@ def test_postscript_is_never_run(segmenter, postscript):
 def test_pipes_are_not_waited_for(segmenter, tmp_path, tile):
     for name in ("photo.jpg", "photo.tif", "photo.npy"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(UnreadablePictureError, match=rf"{name} cannot be read as a picture: it is a pipe"):
+        with pytest.raises(UnreadableImageError, match=rf"{name} cannot be read as an image: it is a pipe"):
             segmenter(tmp_path / name, tile=tile)
 
 
@@ -265,7 +265,7 @@ def test_what_lies_in_folders(segmenter, make_photo, tmp_path):
 def test_names_are_said_in_one_line(segmenter, tmp_path):
     file = tmp_path / os.fsdecode(b"two\nlines \x1b[31m \xff.jpg")
     file.write_text("no picture")
-    with pytest.raises(UnreadablePictureError, match=r"two\\nlines \\x1b\[31m \\udcff\.jpg cannot be read") as refused:
+    with pytest.raises(UnreadableImageError, match=r"two\\nlines \\x1b\[31m \\udcff\.jpg cannot be read") as refused:
         segmenter(file)
     assert str(refused.value).isprintable()
 
@@ -278,13 +278,13 @@ def test_values_without_brightness(segmenter, make_photo, tmp_path):
     far = np.asarray(make_photo()).astype(np.int32) * 300
     np.save(tmp_path / "far.npy", far)
     for photo, settings, words in (
-        (tmp_path / "floats.npy", {"tile": 1024}, r"floats\.npy holds values that are not finite"),
-        (tmp_path / "floats.tif", {}, r"floats\.tif cannot be used: it holds values that are not finite"),
-        (far, {}, r"of shape \(90, 120, 3\) cannot be used: it holds values from"),
-        (tmp_path / "far.npy", {"tile": 64}, r"far\.npy cannot be used: it holds values from"),
+        (tmp_path / "floats.npy", {"tile": 1024}, r"floats\.npy cannot be read as an image: it holds values that are not finite"),
+        (tmp_path / "floats.tif", {}, r"floats\.tif cannot be read as an image: it holds values that are not finite"),
+        (far, {}, r"of shape \(90, 120, 3\) cannot be read as an image: it holds values from"),
+        (tmp_path / "far.npy", {"tile": 64}, r"far\.npy cannot be read as an image: it holds values from"),
         (far.astype(np.float32), {}, "holds values from"),
     ):
-        with pytest.raises(UnreadablePictureError, match=words):
+        with pytest.raises(UnreadableImageError, match=words):
             segmenter(photo, **settings)
 
 
@@ -346,7 +346,7 @@ def test_another_model(image_processor):
 def test_what_was_read_before_an_error_comes_first(segmenter, make_photo):
     segmentations = segmenter(iter([make_photo(), "no/such/file.jpg"]))
     assert next(segmentations).size == (90, 120)
-    with pytest.raises(UnreadablePictureError, match=r"no/such/file\.jpg"):
+    with pytest.raises(UnreadableImageError, match=r"no/such/file\.jpg"):
         next(segmentations)
 
 
@@ -366,11 +366,11 @@ def test_too_many_pixels(make_segmenter, make_photo, tmp_path, monkeypatch):
     photo.save(tmp_path / "photo.png")
     small = make_segmenter(max_pixels=10_000)
     for source in (photo, tmp_path / "photo.png", np.asarray(photo)):
-        with pytest.raises(UnreadablePictureError, match=r"10,800 pixels, more than max_pixels=10,000.*tile="):
+        with pytest.raises(UnreadableImageError, match=r"10,800 pixels, more than max_pixels=10,000.*tile="):
             small(source)
     # Pillow's own guard stays on by default, and is not changed for others.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
-    with pytest.raises(UnreadablePictureError, match="max_pixels=5,000"):
+    with pytest.raises(UnreadableImageError, match="max_pixels=5,000"):
         make_segmenter()(tmp_path / "photo.png")
     assert make_segmenter(max_pixels=20_000)(tmp_path / "photo.png").size == (90, 120)
     assert Image.MAX_IMAGE_PIXELS == 5_000
@@ -380,12 +380,12 @@ def test_too_many_pixels(make_segmenter, make_photo, tmp_path, monkeypatch):
     ("images", "arguments", "message"),
     [
         (7, {}, "Got a int"),
-        ([7], {}, "Got a int for a picture"),
+        ([7], {}, "Got a int for an image"),
         (np.zeros(5), {}, "array of shape"),
         (np.zeros((20, 30, 7), np.uint8), {}, "shape .20, 30, 7."),
         (np.zeros((0, 30, 3), np.uint8), {}, "has no pixels"),
         (np.zeros((20, 30, 3), complex), {}, "the type complex128"),
-        (np.full((20, 30, 3), -0.5), {}, "before any normalisation"),
+        (np.full((20, 30, 3), -0.5), {}, "before any normalization"),
         (np.full((20, 30, 3), np.nan), {}, "not finite"),
         (np.full((70, 70, 3), np.nan), {"tile": 64}, "not finite"),
         ("", {}, "empty path"),
@@ -402,7 +402,7 @@ def test_too_many_pixels(make_segmenter, make_photo, tmp_path, monkeypatch):
         ([], {"tile": 128, "return_scores": True}, "leave out tile="),
         (np.zeros((70, 70, 3), np.uint8), {"tile": 128, "output": "map.jpg"}, r"map\.jpg"),
         (np.zeros((0, 70, 3), np.uint8), {"tile": 128}, "has no pixels"),
-        (Image.fromarray(np.full((70, 70), np.nan, np.float32)), {"tile": 128}, "cannot be used: .* not finite"),
+        (Image.fromarray(np.full((70, 70), np.nan, np.float32)), {"tile": 128}, "it holds values that are not finite"),
     ],
 )
 def test_wrong_inputs_in_words(segmenter, images, arguments, message):

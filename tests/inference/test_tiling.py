@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cgrseg_hf.inference import UnreadablePictureError
+from cgrseg_hf.inference import UnreadableImageError
 from cgrseg_hf.inference.image_rows import open_rows, read_reduced
 from cgrseg_hf.inference.label_map_files import open_label_map, write_strips
 from cgrseg_hf.inference.resampling import resample
@@ -218,13 +218,13 @@ def test_files_that_cannot_be_read_in_bands(segmenter, make_photo, tmp_path, mon
         ("turned.tif", "upright"),
         ("two.tif", "2 samples a pixel, and the model takes 3"),
         ("float.tif", "type float32"),
-        ("text.npy", "no NumPy file of plain numbers"),
-        ("frames.npy", "no picture"),
+        ("text.npy", "not a NumPy file of plain numbers"),
+        ("frames.npy", "not an image"),
         ("strip.tif", "parts of 381 MiB, too large .*write it anew in tiles"),
         ("jpeg.tif", r'imagecodecs.*; pip install "cgrseg_hf\[large\]" brings it'),
         ("broken.tif", "cannot be read"),
     ):
-        with pytest.raises(UnreadablePictureError, match=rf"{name}.*{reason}"):
+        with pytest.raises(UnreadableImageError, match=rf"{name}.*{reason}"):
             segmenter(tmp_path / name, tile=128)
 
 
@@ -243,8 +243,8 @@ def test_limit_of_pixels_counts_for_windows_only_if_given(make_segmenter, make_p
     make_photo(120, 90).save(tmp_path / "photo.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     assert make_segmenter()(tmp_path / "photo.png", tile=64).size == (90, 120)
-    with pytest.raises(UnreadablePictureError, match="max_pixels=5,000"):
+    with pytest.raises(UnreadableImageError, match="max_pixels=5,000"):
         make_segmenter(max_pixels=5_000)(tmp_path / "photo.png", tile=64)
     np.save(tmp_path / "photo.npy", np.zeros((90, 120, 3), np.uint8))
-    with pytest.raises(UnreadablePictureError, match="10,800 pixels, more than max_pixels=5,000"):
+    with pytest.raises(UnreadableImageError, match="10,800 pixels, more than max_pixels=5,000"):
         make_segmenter(max_pixels=5_000)(tmp_path / "photo.npy", tile=64)

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cgrseg_hf.inference import UnreadablePictureError, Video, VideoWriter
+from cgrseg_hf.inference import UnreadableImageError, Video, VideoWriter
 from cgrseg_hf.inference.videos import is_video
 
 av = pytest.importorskip("av")
@@ -75,7 +75,7 @@ def test_a_video_that_breaks_off_says_where(video):
     middle = (start + end) // 2
     video.write_bytes(data[:middle] + b"\xff" * (end - 4 - middle) + data[end - 4 :])
     read = []
-    with pytest.raises(UnreadablePictureError, match=r"cannot be read as a video after \d+ frames: it is damaged"):
+    with pytest.raises(UnreadableImageError, match=r"cannot be read as a video after \d+ frames: it is damaged"):
         read.extend(Video(video))
 
 
@@ -122,13 +122,13 @@ def test_a_turned_video_is_turned(video, tmp_path):
 def test_what_is_no_video_is_refused(tmp_path, video):
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(UnreadablePictureError, match=r"text\.mp4 cannot be read as a video"):
+    with pytest.raises(UnreadableImageError, match=r"text\.mp4 cannot be read as a video"):
         Video(text)
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
-    with pytest.raises(UnreadablePictureError, match="it is damaged, or no video: copy or download it again"):
+    with pytest.raises(UnreadableImageError, match="it is damaged, or no video: copy or download it again"):
         Video(damaged)
-    with pytest.raises(UnreadablePictureError, match="No such file"):
+    with pytest.raises(UnreadableImageError, match="No such file"):
         Video(tmp_path / "none.mp4")
     silent = tmp_path / "sound.mkv"
     with av.open(str(silent), "w") as container:
@@ -136,7 +136,7 @@ def test_what_is_no_video_is_refused(tmp_path, video):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), dtype=np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(UnreadablePictureError, match="has no pictures"):
+    with pytest.raises(UnreadableImageError, match="has no pictures"):
         Video(silent)
 
 

@@ -104,7 +104,7 @@ def test_grey_modes_look_the_same(processor, mode: str):
         "I;16": lambda: Image.fromarray(grey.astype(np.uint16) * 257),
         "I": lambda: Image.fromarray(grey.astype(np.int32) * 257),
         "I narrow": lambda: Image.fromarray(grey.astype(np.int32)),
-        "F": lambda: Image.fromarray(grey.astype(np.float32) / 255),
+        "F": lambda: Image.fromarray(grey.astype(np.float32)),
     }.get(mode, lambda: Image.fromarray(grey).convert(mode))()
     assert image.mode == mode.split()[0]
     np.testing.assert_array_equal(pixels(processor, image), np.repeat(grey[..., None], 3, axis=2))
@@ -190,7 +190,7 @@ def test_files_that_are_no_pictures_are_named(processor, picture, tmp_path):
     picture.save(broken)
     broken.write_bytes(broken.read_bytes()[:60])
     words.write_text("no picture")
-    with pytest.raises(ValueError, match=r"broken\.png cannot be read as a picture: it is damaged .*: replace it"):
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as an image: it is damaged .*: replace it"):
         processor(str(broken))
     with pytest.raises(ValueError, match=r"two\\nlines\.jpg cannot be read as .*: convert it to PNG"):
         processor(words)
@@ -214,7 +214,7 @@ def test_addresses_of_pictures(processor, picture):
 
 
 def test_postscript_is_never_run(processor, postscript):
-    with pytest.raises(ValueError, match="it is no JPEG, PNG"):
+    with pytest.raises(ValueError, match="it is not a JPEG, PNG"):
         processor(postscript)
 
 
@@ -305,7 +305,7 @@ def test_lab_files(processor, tmp_path):
 @pytest.mark.parametrize("values", [np.float32([[0.5, np.nan]]), np.float32([[-1, 5]]), np.int32([[70_000, 0]])])
 def test_grey_files_without_brightness_are_refused(processor, tmp_path, values):
     Image.fromarray(values).save(tmp_path / "heights.tif")
-    with pytest.raises(ValueError, match=r"heights\.tif cannot be used: it holds values"):
+    with pytest.raises(ValueError, match=r"heights\.tif cannot be read as an image: it holds values"):
         processor(tmp_path / "heights.tif")
 
 
@@ -457,7 +457,7 @@ def test_scores_on_request(processor):
 
 
 def test_target_sizes_must_match_the_batch(processor):
-    with pytest.raises(ValueError, match="1 pictures but 2 target_sizes"):
+    with pytest.raises(ValueError, match="1 images but 2 target_sizes"):
         processor.post_process_semantic_segmentation(
             SemanticSegmenterOutput(logits=torch.zeros(1, 2, 2, 2)), [(1, 1)] * 2
         )

@@ -24,7 +24,7 @@ from load import Load, Outcome, put_load
 from PIL import Image
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
-from cgrseg_hf.inference import Segmenter, UnreadablePictureError
+from cgrseg_hf.inference import Segmenter, UnreadableImageError
 from cgrseg_hf.utils.optional import find_missing_packages
 
 CLIENTS = 64
@@ -97,7 +97,7 @@ def list_cases(segmenters: list[Segmenter], photo_files: list[Path]) -> list[Cas
         return [one.label_map for one in segmenter(photos, batch_size=batch_size)]
 
     def ask_for_too_much(segmenter: Segmenter, photo: Path | np.ndarray) -> list[np.ndarray]:
-        with pytest.raises(UnreadablePictureError, match="more than max_pixels"):
+        with pytest.raises(UnreadableImageError, match="more than max_pixels"):
             segmenter(photo)
         return []
 

@@ -38,7 +38,7 @@ from cgrseg_hf.demo.errors import DemoError
 from cgrseg_hf.demo.models import DemoModel
 from cgrseg_hf.demo.session import Limits, PhotoDesk
 from cgrseg_hf.evaluation import evaluate_model
-from cgrseg_hf.inference import Segmenter, UnreadablePictureError
+from cgrseg_hf.inference import Segmenter, UnreadableImageError
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
     def note(entry: str, *arguments: Any) -> None:
         outcomes.note(case.kind, entry, case.name, judge(*arguments))
 
-    note("Segmenter", lambda: machine.segmenter(path), is_right, names(path, (UnreadablePictureError,)))
+    note("Segmenter", lambda: machine.segmenter(path), is_right, names(path, (UnreadableImageError,)))
     for processor in machine.processors:
         wanted = None if pixels is None else machine.prepare(pixels, processor)
         note(
@@ -278,7 +278,7 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         is_tiff = path.suffix in (".tif", ".tiff")
         seen = corpus.decode_in_parts(path) if is_tiff and pixels is None else pixels
         wanted = None if seen is None else same(machine.segmenter(seen, **windows).label_map)
-        clear = names(path, (UnreadablePictureError,))
+        clear = names(path, (UnreadableImageError,))
         note("windows", lambda: machine.limited_segmenter(path, **windows), wanted, clear, is_tiff)
     look_at_pipeline(machine, case, pixels, expected, outcomes)
     if not path.is_file():  # nobody can send one
@@ -355,7 +355,7 @@ def look_at_array(machine: Machine, case: ArrayCase, folder: Path, outcomes: Out
         np.save(file, case.array)
         windows = {"tile": 64, "overlap": 8}
         wanted = None if case.pixels is None else same(machine.segmenter(case.pixels, **windows).label_map, agreement)
-        clear = names(file, (UnreadablePictureError,))
+        clear = names(file, (UnreadableImageError,))
         outcomes.note(kind, "windows", case.name, judge(lambda: machine.segmenter(file, **windows), wanted, clear))
 
 
