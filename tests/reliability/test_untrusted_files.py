@@ -23,8 +23,7 @@ from PIL import Image
 from transformers import AutoModelForSemanticSegmentation
 
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegModel, EfficientFormerV2Backbone
-from cgrseg_hf.cluster.results import ResultStore, error_row
-from cgrseg_hf.cluster.shards import list_shards, read_photos
+from cgrseg_hf.cluster import ResultStore, list_shards, read_photos
 from cgrseg_hf.commands.main import main
 from cgrseg_hf.conversion import from_official, load_imagenet_backbone
 from cgrseg_hf.data import load_data
@@ -213,7 +212,8 @@ def test_pickles_in_tables_and_archives_are_not_loaded(marker, tmp_path):
         data.read(data.rows[0])
     archive = make_archive(tmp_path / "photos.tar", content, "0.pkl", "0.pyd", "0.pth", "0.jpg")
     (shard,) = list_shards(str(archive))
-    assert [photo.name for photo in read_photos(shard)] == ["photos.tar/0.jpg"]
+    photos = read_photos(shard["files"], shard["root"])
+    assert [photo.name for photo in photos] == ["photos.tar/0.jpg"]
 
 
 def write_and_load(table: pa.Table, folder: Path):
@@ -325,14 +325,14 @@ def test_keys_of_archives_are_names_and_not_paths(photos, tmp_path):
             link.type, link.linkname = kind, target
             tar.addfile(link)
     (shard,) = list_shards(str(archive))
-    rows = [error_row(photo.name, ValueError("none")) for photo in read_photos(shard)]
+    rows = [{"name": photo.name, "error": "none"} for photo in read_photos(shard["files"], shard["root"])]
     assert [row["name"] for row in rows] == [f"photos.tar/{name}" for name in names]  # and not the links
     before = set(tmp_path.rglob("*"))
     store = ResultStore(str(tmp_path / "out"))
-    store.begin({})
-    store.write_rows(shard.name, rows, {0: "../a"})
+    store.check_settings({})
+    store.write(shard["name"], rows, {0: "../a"})
     new = set(tmp_path.rglob("*")) - before - {tmp_path / "out"}
-    assert new == {tmp_path / "out" / "settings.json", tmp_path / "out" / f"{shard.name}.parquet"}
+    assert new == {tmp_path / "out" / "settings.json", tmp_path / "out" / f"{shard['name']}.parquet"}
 
 
 def test_links_of_a_folder_are_not_published(decided_folder, tmp_path):

@@ -1,6 +1,0 @@
-# Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Millions of photos on many machines, by Ray."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
