@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def ablate(
     config: TrainingConfig,
     variants: Annotated[str, typer.Option(help="Variants to train, separated by commas; by default all.")] = "",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an ablation that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an ablation that was stopped.")] = False,
 ) -> None:
     """
     Train the paper's ablation: the decoder without its parts, with each, and with all of them.
@@ -33,7 +33,7 @@ def ablate(
         _print_table(trained)
         echo(f"The table is in {config.output}/ablation.csv.")
     if trained[-1].stopped_by is not None:
-        raise typer.Exit(128 + trained[-1].stopped_by)  # as a process that this signal has ended
+        raise typer.Exit(128 + trained[-1].stopped_by)  # as if the signal had ended this process
 
 
 def _print_table(trained: "list[Variant]") -> None:

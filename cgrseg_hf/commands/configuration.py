@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""An option for every field of a training configuration, on top of a recipe."""
+"""Options for a recipe and for every field of a training configuration."""
 
 import ast
 import dataclasses
@@ -16,7 +16,7 @@ from ..pretrained.locating import PRESET_NAMES, locate_model
 from ..training.config import TrainingConfig, field_types, load_recipe, recipe_names, without_none
 from .data_options import announce, check_source, parse_pair
 
-# After \b, help has one line for each of the text's, so that no name is broken at a hyphen.
+# After \b, the help keeps the text's lines, so that no name is broken at a hyphen.
 _RECIPE_HELP = "Recipe to start from, or a YAML file. Without one, the defaults below hold. The recipes are:\n\n\b\n{}"
 
 
@@ -24,7 +24,7 @@ def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
     """
     Give a command the option `--recipe` and one for each field of [`TrainingConfig`].
 
-    With the command's own option `--resume`, and no recipe, what is not given is as the run was started with.
+    With the command's own option `--resume` and without a recipe, other values are those that the run started with.
 
     Args:
         command (`Callable`): Its first parameter is the configuration; the others are its own options.
@@ -40,7 +40,7 @@ def takes_configuration(command: Callable[..., Any]) -> Callable[..., Any]:
         else:
             config = TrainingConfig() if recipe is None else load_recipe(recipe)
         config = config.replace(**values)
-        if not options.get("resume"):  # whose folder says more, if there is nothing to go on with
+        if not options.get("resume"):  # a resumed run first says if there is nothing to resume
             _check(config)
         announce("Loading what training needs")
         return command(config, **options)
@@ -61,7 +61,7 @@ def _check(config: TrainingConfig) -> None:
 
 
 def _load_stored(output: str) -> TrainingConfig:
-    """The configuration of the run in a folder, or the defaults where there is none."""
+    """Load the configuration of the run in a folder; the defaults if there is none."""
     stored = Path(output) / "training_config.json"
     config = load_recipe(stored) if stored.is_file() else TrainingConfig()
     return dataclasses.replace(config, output=output)  # the folder may have been moved
@@ -72,7 +72,7 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:
 
 
 def _option(field: dataclasses.Field) -> Any:
-    """The type of an option that is None unless it is given."""
+    """Make the type of an option that is None by default."""
     kind = without_none(field_types()[field.name])
     origin = typing.get_origin(kind)
     help_text = field.metadata["help"]
@@ -88,7 +88,7 @@ def _option(field: dataclasses.Field) -> Any:
 
 
 def _parse(name: str, value: Any) -> Any:
-    """What the configuration takes for what the option gave."""
+    """Convert the value of an option to that of the configuration."""
     kind = without_none(field_types()[name])
     if typing.get_origin(kind) is tuple:
         return parse_pair(value, typing.get_args(kind)[0], f"--{name.replace('_', '-')}")

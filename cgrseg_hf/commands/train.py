@@ -18,7 +18,7 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the run in --output from its newest checkpoint; other options may be left out."
+            "--resume", help="Resume the run in --output from its newest checkpoint; other options may be left out."
         ),
     ] = False,
 ) -> None:
@@ -34,7 +34,7 @@ def train(
     result = run_training(config, resume=resume)
     is_main = leave_group()
     if result.stopped_by is not None:
-        raise typer.Exit(128 + result.stopped_by)  # as a process that this signal has ended
+        raise typer.Exit(128 + result.stopped_by)  # as if the signal had ended this process
     if not is_main:
         return
     score = "" if result.best_mean_iou is None else f" (mean IoU {result.best_mean_iou:.2%})"
@@ -43,7 +43,7 @@ def train(
 
 
 def _evaluation_command(config: TrainingConfig, model: Path) -> str:
-    """The command, for a shell, that evaluates the model on what it was trained on, or on the validation split."""
+    """Write the shell command that evaluates the model on the validation split, or on what it was trained on."""
     values = {
         "data": config.data,
         "dataset": config.dataset,

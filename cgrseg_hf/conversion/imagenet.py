@@ -23,7 +23,7 @@ from .names import OFFICIAL_BACKBONE, TIMM_BACKBONE, describe_misfit, rename, sa
 
 logger = logging.getLogger(__name__)
 
-# What a file holds beyond the backbone: the final norm, the classifiers, constant indices and tables of another grid.
+# Tensors of a file beyond the backbone: the final norm, the classifiers, constant indices and tables of another grid.
 _UNUSED_IN_A_BACKBONE = re.compile(r"^(norm|head|head_dist|dist_head)\.|\.attention_bias(es_seg|_idxs|_idxs_seg)$")
 
 
@@ -33,11 +33,11 @@ _TIMM_NAME = re.compile(r"(?:hf[-_]hub:)?(?:timm/)?(efficientformerv2_(?:s0|s1|s
 @dataclass(frozen=True)
 class ImageNetReport:
     """
-    What [`load_imagenet_backbone`] used.
+    The weights that [`load_imagenet_backbone`] used.
 
     Args:
-        source (`str`): Where the weights came from.
-        naming (`str`): Whose names they had, `"official"` or `"timm"`.
+        source (`str`): Source of the weights.
+        naming (`str`): Their names: `"official"` or `"timm"`.
         loaded (`tuple[str, ...]`): The backbone's tensors that were filled.
         unused (`tuple[str, ...]`): The checkpoint's tensors that a backbone has no place for.
         position_bias (`str`): `"copied"`, `"resized"` or `"zero"`.
@@ -76,7 +76,7 @@ def load_imagenet_backbone(
             they are copied; `"zero"` starts at zero, as the reference code does.
 
     Returns:
-        `ImageNetReport`: what was used; it is logged too.
+        `ImageNetReport`: it is logged too.
 
     Raises:
         ValueError: If the model has no EfficientFormerV2 backbone, or tensors are missing, left over or of another
@@ -129,16 +129,16 @@ def _fill_table(bias: EfficientFormerV2PositionBias, method: str) -> Literal["co
         bias.table.copy_(bias.imagenet_table)
         return "copied"
     num_heads, size = bias.imagenet_table.shape
-    picture = bias.imagenet_table.reshape(1, num_heads, math.isqrt(size), -1)  # by distance (|Δy|, |Δx|)
+    by_distance = bias.imagenet_table.reshape(1, num_heads, math.isqrt(size), -1)  # (|Δy|, |Δx|)
     side = math.isqrt(bias.table.shape[1])
     # Corners aligned: distance 0 stays distance 0.
-    resized = nn.functional.interpolate(picture, size=(side, side), mode="bicubic", align_corners=True)
+    resized = nn.functional.interpolate(by_distance, size=(side, side), mode="bicubic", align_corners=True)
     bias.table.copy_(resized.reshape(num_heads, -1))
     return "resized"
 
 
 def _locate(source: str | os.PathLike | Mapping[str, Any]) -> Path | Mapping[str, Any]:
-    """A local file, downloaded first if the source is a Hub id or timm's short name."""
+    """Find the local file, downloaded first if the source is a Hub id or timm's short name."""
     if isinstance(source, Mapping):
         return source
     path = Path(source)
@@ -157,13 +157,13 @@ def _locate(source: str | os.PathLike | Mapping[str, Any]) -> Path | Mapping[str
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = reason or str(error).partition("\n")[0].rstrip(".")
         raise ValueError(
-            f"{source!r} is no local file or folder, and model.safetensors of {repo_id!r} could not be had from the "
-            f"Hub ({reason}). Give a local file with the weights, or train from random ones (--backbone-weights none)."
+            f"{source!r} is not a local file or folder, and model.safetensors of {repo_id!r} could not be downloaded "
+            f"({reason}). Pass a local file with the weights, or train from random ones (--backbone-weights none)."
         ) from None
 
 
 def _plain_name(name: str) -> str:
-    """Without the prefix of a whole model, and without that of timm's `features_only` wrapper (`stages_0.`)."""
+    """Remove the prefix of a whole model, and that of timm's `features_only` wrapper (`stages_0.`)."""
     return re.sub(r"^stages_(\d)\.", r"stages.\1.", name.removeprefix("backbone."))
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""The same tensors under other names: rules from ours to theirs, each a pattern and what replaces it."""
+"""Names of tensors: rules from ours to theirs, each a pattern and its replacement."""
 
 import re
 from collections.abc import Iterable
@@ -119,7 +119,7 @@ def rename(name: str, rules: Rules) -> str:
 
 
 def official_name(name: str) -> str:
-    """The reference's name of a tensor of CGRSegForSemanticSegmentation."""
+    """Translate the name of a tensor of CGRSegForSemanticSegmentation to the reference's."""
     prefix = "cgrseg.backbone."
     if name.startswith(prefix):
         return "backbone." + rename(name.removeprefix(prefix), OFFICIAL_BACKBONE)
@@ -127,18 +127,18 @@ def official_name(name: str) -> str:
 
 
 def same_but_for_ones(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two shapes agree once dimensions of size 1 are left out: the same tensor, laid out otherwise."""
+    """Compare two shapes without dimensions of size 1: the same tensor may be laid out differently."""
     return [size for size in one.shape if size != 1] == [size for size in other.shape if size != 1]
 
 
 def describe_misfit(missing: Iterable[str], left_over: Iterable[str], different: Iterable[str]) -> str:
-    """The lists of an error message about a checkpoint that does not fit; empty where it fits."""
+    """List what does not fit in a checkpoint, for an error message; empty if it fits."""
     parts = {"Missing": list(missing), "Left over": list(left_over), "Different": list(different)}
     return "".join(f"\n{title} ({len(names)}):{enumerate_names(names)}" for title, names in parts.items() if names)
 
 
 def enumerate_names(names: Iterable[str], most: int = 20) -> str:
-    """Names for an error message, one a line, the count where there are many."""
+    """List names for an error message, one a line; only the count of the rest if there are many."""
     names = sorted(names)
     lines = "".join(f"\n  {name}" for name in names[:most])
     return f"{lines}\n  … and {len(names) - most} more" if len(names) > most else lines

@@ -34,18 +34,19 @@ def from_official(
     """
     Build a model from a checkpoint of the reference code.
 
-    Size, pyramid depth, kernels and classes are read off the tensors; class names from the checkpoint's `meta` where
-    it has them. As in the reference, the training loss is divided by all pixels (`loss_normalization="all"`).
+    Size, pyramid depth, kernels and classes are inferred from the tensors; the names of classes come from the
+    checkpoint's `meta` if it has them. As in the reference, the training loss is divided by all pixels
+    (`loss_normalization="all"`).
 
     Args:
         source (`str`, `os.PathLike` or `Mapping`):
             A checkpoint file, or its content: a state dict, on its own or under `state_dict`, with or without the
             prefixes `module.` and `ema_`. Files are read with `weights_only=True`.
         use_ema (`bool`, *optional*, defaults to `False`):
-            Whether to take the averaged weights that mmcv's EMA hook keeps beside the others, as
+            Use the averaged weights that mmcv's EMA hook keeps beside the others, as
             `ema_backbone_patch_embed_0_weight`.
         **config_overrides:
-            Fields of [`CGRSegConfig`] to set otherwise; a `backbone_config` dictionary changes single fields.
+            Fields of [`CGRSegConfig`] to change; a `backbone_config` dictionary changes single fields.
 
     Returns:
         `CGRSegForSemanticSegmentation`: in evaluation mode.
@@ -74,12 +75,11 @@ def from_official(
 
 def to_official(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]:
     """
-    The state dict of the reference code for the same model, every key of it.
+    Make the whole state dict of the reference code for the same model.
 
     Args:
         model (`CGRSegForSemanticSegmentation`):
-            A model with an EfficientFormerV2 backbone and none of the ablation switches off: the reference has no
-            other.
+            A model with an EfficientFormerV2 backbone and all parts of the decoder: the reference has no other.
 
     Returns:
         `dict[str, torch.Tensor]`: copies on the CPU, under the names `backbone.*` and `decode_head.*`.
@@ -106,14 +106,14 @@ def to_official(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]
 
 
 def _choose_weights(state_dict: dict[str, torch.Tensor], use_ema: bool) -> dict[str, torch.Tensor]:
-    """One tensor for each name, where mmcv's EMA hook keeps a second one for the parameters."""
+    """Choose one tensor for each name: mmcv's EMA hook keeps a second one of each parameter."""
     averaged = {name: tensor for name, tensor in state_dict.items() if name.startswith("ema_")}
     plain = {name: tensor for name, tensor in state_dict.items() if name not in averaged}
     if not plain:
         return {name.removeprefix("ema_"): tensor for name, tensor in averaged.items()}
     if not use_ema:
         if averaged:
-            logger.info("%d averaged tensors (ema_*) are left out: use_ema=True takes them.", len(averaged))
+            logger.info("%d averaged tensors (ema_*) are left out: use_ema=True uses them.", len(averaged))
         return plain
     if not averaged:
         raise ValueError("use_ema=True, but the checkpoint holds no averaged weights (ema_*): leave it out.")
@@ -121,7 +121,7 @@ def _choose_weights(state_dict: dict[str, torch.Tensor], use_ema: bool) -> dict[
 
 
 def _to_ours(state_dict: dict[str, torch.Tensor], model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]:
-    """The checkpoint's tensors under our names and in our shapes, all accounted for."""
+    """Rename and reshape the checkpoint's tensors to ours, and check that none is missing or left over."""
     expected = {official_name(name): (name, tensor) for name, tensor in model.state_dict().items()}
     indices = _index_tensors(model)
     different = [
@@ -142,7 +142,7 @@ def _to_ours(state_dict: dict[str, torch.Tensor], model: CGRSegForSemanticSegmen
 
 
 def _official_layout(name: str, module: torch.nn.Module, tensor: torch.Tensor) -> torch.Tensor:
-    """Vectors that the reference holds as 1×1 convolutions and normalised pictures, and the other way round."""
+    """Reshape a tensor to the reference's layout: some of its vectors are 1×1 convolutions or maps, and vice versa."""
     if name.endswith("layer_scale.scale"):
         return tensor.flatten()  # ours (C, 1, 1), theirs (C,)
     if isinstance(module, torch.nn.Linear) and name.endswith(".weight"):
@@ -153,7 +153,7 @@ def _official_layout(name: str, module: torch.nn.Module, tensor: torch.Tensor) -
 
 
 def _index_tensors(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tensor]:
-    """The reference's constant distance indices, under its names."""
+    """Make the reference's constant distance indices, under its names."""
     indices = {}
     for name, module in model.named_modules():
         if not hasattr(module, "imagenet_table"):
@@ -168,12 +168,12 @@ def _index_tensors(model: CGRSegForSemanticSegmentation) -> dict[str, torch.Tens
 
 
 def _infer_settings(state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """What the shapes of the reference's tensors say about the configuration."""
+    """Infer the configuration from the shapes of the reference's tensors."""
 
     def shape(name: str) -> torch.Size:
         if name not in state_dict:
             raise ValueError(
-                f"The checkpoint has no tensor {name}, so it is none of CGRSeg's reference code. It has "
+                f"The checkpoint has no tensor {name}, so it is not of CGRSeg's reference code. It has "
                 f"({len(state_dict)}):{enumerate_names(state_dict, most=10)}"
             )
         return state_dict[name].shape
@@ -218,13 +218,13 @@ def _infer_settings(state_dict: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def _ratio(weight_shape: torch.Size) -> int | float:
-    """Output channels over input channels, a whole number where it is one."""
+    """Divide output channels by input channels, as a whole number if possible."""
     ratio = weight_shape[0] / weight_shape[1]
     return int(ratio) if ratio.is_integer() else ratio
 
 
 def _preset_drop_path_rate(hidden_sizes: list[int], depths: list[int]) -> float:
-    """The recipe's drop path rate for this size, which no tensor shows."""
+    """Look up the recipe's drop path rate for this size, which no tensor shows."""
     for preset in PRESETS.values():
         backbone = preset["backbone_config"]
         if (backbone["hidden_sizes"], backbone["depths"]) == (hidden_sizes, depths):
@@ -233,7 +233,7 @@ def _preset_drop_path_rate(hidden_sizes: list[int], depths: list[int]) -> float:
 
 
 def _class_names(checkpoint: Mapping[str, Any], num_labels: int) -> dict[int, str] | None:
-    """Class names from mmsegmentation's `meta`, if there are as many as classes."""
+    """Read class names from mmsegmentation's `meta`, if there are as many as classes."""
     meta = checkpoint.get("meta")
     names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
     if names is None or len(names) != num_labels:

@@ -1,12 +1,11 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Endless training batches that depend on the seed alone.
 
-The main process decides what comes when, and the workers only decode and augment it, each sample under a seed of its
-own. So the same seed gives the same batches for any number of workers, training can go on at any batch, and, for data
-that are not streamed, several processes see between them what one process with their whole batch would see.
+The main process decides the order, and the workers only decode and augment, each sample with its own seed. So the same
+seed makes the same batches for any number of workers, and training can resume at any batch. If the data are not
+streamed, several processes together see what one process with their whole batch would see.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,11 +21,11 @@ from .workers import prepare_worker, read_ahead
 
 
 class Draw(NamedTuple):
-    """One sample of one pass: what a worker needs to make it."""
+    """One sample of one pass: all that a worker needs to make it."""
 
     epoch: int
     index: int
-    row: dict[str, Any] | None  # streamed data travel with the draw; other data are looked up by index
+    row: dict[str, Any] | None  # of streamed data; other data are looked up by index
 
 
 class TrainingExamples(Dataset):
@@ -35,7 +34,7 @@ class TrainingExamples(Dataset):
 
     Args:
         data ([`SegmentationData`]): Where images and label maps come from.
-        transform (`Callable`): Takes and gives `(image, label_map)`, as `training_transforms` makes it.
+        transform (`Callable`): Maps `(image, label_map)` to the same, as `training_transforms` makes it.
         seed (`int`): The augmentation of a sample depends on it, on the epoch and on the sample's index.
     """
 
@@ -51,7 +50,8 @@ class TrainingExamples(Dataset):
             return error  # raised by `read_batches`: a worker's own error would bury its message in tracebacks
         image = tv_tensors.Image(torch.from_numpy(np.array(example.image)).permute(2, 0, 1))
         label_map = tv_tensors.Mask(torch.from_numpy(example.label_map))
-        with _seeded(_derive_seed(self.seed, draw.epoch, draw.index)):
+        with torch.random.fork_rng(devices=[]):  # the CPU's generator alone: no device takes part
+            torch.default_generator.manual_seed(_derive_seed(self.seed, draw.epoch, draw.index))
             image, label_map = self.transform(image, label_map)
         return {
             "pixel_values": image.as_subclass(torch.Tensor),
@@ -62,7 +62,7 @@ class TrainingExamples(Dataset):
 
 class EndlessBatches(Sampler):
     """
-    Batches of draws without end: every pass over the data in an order of its own, batches running on across passes.
+    Batches of draws without end. Each pass over the data has its own order, and batches run on across passes.
 
     Args:
         rows (`datasets.Dataset` or `datasets.IterableDataset`): What is drawn from.
@@ -70,7 +70,7 @@ class EndlessBatches(Sampler):
         seed (`int`): Decides the orders.
         process_index, num_processes (`int`): Of each `num_processes` times `batch_size` samples this process takes
             the part with its index. Streamed data are first split by shards.
-        first_batch (`int`): How many batches to leave out at the start, for going on where another run stopped.
+        first_batch (`int`): How many batches to leave out at the start, to resume a run.
         shuffle_buffer (`int`): For streamed data, among how many samples the next one is drawn.
     """
 
@@ -147,7 +147,7 @@ def make_training_loader(
     pin_memory: bool = False,
 ) -> DataLoader:
     """
-    An endless loader of augmented batches; see [`EndlessBatches`] for the arguments.
+    Make an endless loader of augmented batches; see [`EndlessBatches`] for the arguments.
 
     Returns:
         `DataLoader` for [`read_batches`], of dictionaries: `pixel_values` `(batch, 3, height, width)`, float32;
@@ -168,7 +168,7 @@ def make_training_loader(
 
 def read_batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
     """
-    The batches of a loader that `make_training_loader` made.
+    Yield the batches of a loader that `make_training_loader` made.
 
     Raises:
         ValueError, OSError: If a file of a batch cannot be read or used; the message names it.
@@ -181,7 +181,7 @@ def read_batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
 
 
 def collate(examples: list[dict[str, Any] | Exception]) -> dict[str, Any] | Exception:
-    """Samples of equal size as one batch, or what went wrong with one of them."""
+    """Collate samples of equal size to one batch, or return the error of one of them."""
     if errors := [example for example in examples if isinstance(example, Exception)]:
         return errors[0]
     return {
@@ -189,17 +189,6 @@ def collate(examples: list[dict[str, Any] | Exception]) -> dict[str, Any] | Exce
         "labels": torch.stack([example["labels"] for example in examples]),
         "names": [example["name"] for example in examples],
     }
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Let the CPU's generator, and no device's, start from a seed, and go on afterwards as if nothing had been."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
 
 
 def _derive_seed(*numbers: int) -> int:

@@ -1,9 +1,9 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The training recipe's augmentation, as transforms of torchvision.
 
-Transforms take and give an image `(3, height, width)` as `tv_tensors.Image` and its label map `(height, width)` as
-`tv_tensors.Mask`. They draw from PyTorch's generator alone, so seeding it makes a sample repeatable. No transform
-invents a class id: label maps are resized by taking the nearest label, and what is padded is ignored.
+Transforms map an image `(3, height, width)`, a `tv_tensors.Image`, and its label map `(height, width)`, a
+`tv_tensors.Mask`, to the same. They draw from PyTorch's generator alone, so seeding it makes a sample repeatable. No
+transform invents a class id: label maps are resized to the nearest label, and padding is ignored.
 """
 
 from collections.abc import Sequence
@@ -28,30 +28,30 @@ def training_transforms(
     image_std: Sequence[float] = IMAGENET_DEFAULT_STD,
 ) -> v2.Compose:
     """
-    What happens to an image and its label map before training, in the recipe's order.
+    Compose the augmentation of an image and its label map, in the recipe's order.
 
     Args:
         crop_size (`tuple[int, int]`, *optional*, defaults to `(512, 512)`):
-            Height and width in pixels of what comes out.
+            Height and width in pixels of the result.
         resize_to (`tuple[int, int]`, *optional*, defaults to `(2048, 512)`):
             Bounds in pixels for the longer and the shorter side of an image at scale 1.
         scale_range (`tuple[float, float]`, *optional*, defaults to `(0.5, 2.0)`):
             Least and largest factor by which these bounds are multiplied.
         max_class_share (`float`, *optional*, defaults to 0.75):
-            A crop is drawn anew, up to ten times, while one class fills at least this share of its labelled pixels.
-            1 takes the first crop.
+            A crop is drawn again, up to ten times, while one class fills at least this share of its labelled pixels.
+            With 1, the first crop is used.
         flip_probability (`float`, *optional*, defaults to 0.5):
             How often an image is mirrored.
         photometric_distortion (`bool`, *optional*, defaults to `True`):
-            Whether to change brightness, contrast, saturation and hue.
+            Change brightness, contrast, saturation and hue.
         ignore_index (`int`, *optional*, defaults to 255):
             Label of unlabelled pixels and of padding.
         image_mean, image_std (`Sequence[float]`, *optional*, default to ImageNet's):
             Mean and deviation of each channel for values from 0 to 1.
 
     Returns:
-        `v2.Compose`: takes `(image, label_map)` with values 0 to 255 and gives `(image, label_map)` of `crop_size`,
-        the image float32, normalised, and padded below and right with 0.
+        `v2.Compose`: maps `(image, label_map)` with values 0 to 255 to `(image, label_map)` of `crop_size`. The image
+        is float32, normalised, and padded below and right with 0.
     """
     return v2.Compose(
         [
@@ -81,14 +81,14 @@ class RandomFitResize(v2.Transform):
         self.scale_range = scale_range
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The size, `[height, width]` in pixels, to resize to."""
+        """Draw the size, `[height, width]` in pixels, to resize to."""
         height, width = v2.query_size(flat_inputs)
         factor = draw_uniform(*self.scale_range)
         scale = factor * min(self.longest / max(height, width), self.shortest / min(height, width))
         return {"size": [max(round(height * scale), 1), max(round(width * scale), 1)]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The resized image, or label map of nearest labels."""
+        """Resize the image, or the label map to the nearest labels."""
         return self._call_kernel(F.resize, inpt, params["size"], antialias=False)
 
 
@@ -113,7 +113,7 @@ class RandomCropByClassShare(v2.Transform):
         self.tries = tries if max_class_share < 1 else 1
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Top, left, height and width of the crop."""
+        """Draw top, left, height and width of the crop."""
         height, width = v2.query_size(flat_inputs)
         crop_height, crop_width = min(self.size[0], height), min(self.size[1], width)
         label_maps = [inpt for inpt in flat_inputs if isinstance(inpt, tv_tensors.Mask)]
@@ -128,7 +128,7 @@ class RandomCropByClassShare(v2.Transform):
         return {"top": top, "left": left, "height": crop_height, "width": crop_width}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The crop."""
+        """Crop."""
         return self._call_kernel(F.crop, inpt, **params)
 
 
@@ -161,7 +161,7 @@ class PhotometricDistortion(v2.Transform):
         self.hue = hue
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The changes in their order, each a name and a strength."""
+        """Draw the changes in their order, each a name and a strength."""
         contrast = [("contrast", draw_uniform(*self.contrast))] if draw_coin() else []
         contrast_comes_first = draw_coin()
         changes = [("brightness", draw_uniform(-self.brightness, self.brightness))] if draw_coin() else []
@@ -172,7 +172,7 @@ class PhotometricDistortion(v2.Transform):
         return {"changes": changes}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The changed image, rounded down to whole numbers after each change."""
+        """Change the image, and round down to whole numbers after each change."""
         image = inpt.as_subclass(torch.Tensor)
         for name, strength in params["changes"]:
             if name == "brightness":
@@ -192,7 +192,7 @@ class PadToSize(v2.Transform):
 
     Args:
         size (`tuple[int, int]`): Height and width in pixels; larger inputs stay as they are.
-        ignore_index (`int`): What label maps are padded with.
+        ignore_index (`int`): Label of the padding.
     """
 
     def __init__(self, size: tuple[int, int], ignore_index: int = 255):
@@ -201,7 +201,7 @@ class PadToSize(v2.Transform):
         self.ignore_index = ignore_index
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """The padded image or label map."""
+        """Pad the image or label map."""
         height, width = inpt.shape[-2:]
         padding = [0, 0, max(self.size[1] - width, 0), max(self.size[0] - height, 0)]
         fill = self.ignore_index if isinstance(inpt, tv_tensors.Mask) else 0
@@ -223,7 +223,7 @@ def scale_saturation(image: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def largest_class_share(label_map: torch.Tensor, ignore_index: int) -> float:
-    """Share of the labelled pixels, 0 to 1, that the commonest class fills; 1 where nothing is labelled."""
+    """Compute the share of the labelled pixels, 0 to 1, of the commonest class; 1 if nothing is labelled."""
     labels = label_map.flatten()
     labels = labels[labels != ignore_index]
     if len(labels) == 0:
@@ -232,15 +232,15 @@ def largest_class_share(label_map: torch.Tensor, ignore_index: int) -> float:
 
 
 def draw_uniform(low: float, high: float) -> float:
-    """A number between two bounds."""
+    """Draw a number between two bounds."""
     return low + (high - low) * torch.rand(()).item()
 
 
 def draw_integer(end: int) -> int:
-    """A whole number from 0 to `end` - 1."""
+    """Draw a whole number from 0 to `end` - 1."""
     return int(torch.randint(end, ()))
 
 
 def draw_coin() -> bool:
-    """True half of the time."""
+    """Draw True half of the time."""
     return torch.rand(()).item() < 0.5

@@ -10,7 +10,7 @@ from ..utils.processes import make_accelerator
 from .config import TrainingConfig
 from .loop import train
 
-# What each variant has of the paper's three parts, from none to all, in the order of its table.
+# The parts that each variant has, in the order of the paper's table.
 _SWITCHES = ("use_rcm_in_pyramid_context", "use_rcm_in_reconstruction", "use_dynamic_prototype_head")
 VARIANTS: dict[str, tuple[bool, bool, bool]] = {
     "baseline": (False, False, False),
@@ -29,9 +29,9 @@ class Variant:
 
     Args:
         name (`str`): One of `VARIANTS`.
-        parameters (`int`): Of the model.
-        mean_iou (`float`, *optional*): Best on the validation split, 0 to 1; None where a signal stopped its training.
-        folder (`Path`): Of its run.
+        parameters (`int`): Number of the model's parameters.
+        mean_iou (`float`, *optional*): Best on the validation split, 0 to 1; None if a signal stopped its training.
+        folder (`Path`): Folder of its run.
         stopped_by (`int`, *optional*): The signal that stopped its training.
     """
 
@@ -44,12 +44,12 @@ class Variant:
 
 def run_ablation(config: TrainingConfig, names: Sequence[str] = tuple(VARIANTS), resume: bool = False) -> list[Variant]:
     """
-    Train variants one after the other, each in a folder of `config.output`, and tabulate them in `ablation.csv`.
+    Train variants one after the other, each in a folder of `config.output`, and write `ablation.csv`.
 
     Args:
-        config ([`TrainingConfig`]): Of every variant; `model` is CGRSeg.
-        names (`Sequence[str]`): Which of `VARIANTS`.
-        resume (`bool`): Go on with an ablation that was stopped: finished variants are not trained again.
+        config ([`TrainingConfig`]): Configuration of every variant; `model` is CGRSeg.
+        names (`Sequence[str]`): Names of `VARIANTS`.
+        resume (`bool`): Resume an ablation that was stopped: finished variants are not trained again.
 
     Raises:
         ValueError: If a name is not of `VARIANTS`, there is no validation split, or a training fails.

@@ -17,16 +17,12 @@ from typer.testing import CliRunner
 from cgrseg_hf import CGRSegForSemanticSegmentation
 from cgrseg_hf.commands.main import app
 from cgrseg_hf.conversion import to_official
-from cgrseg_hf.conversion.files import read_checkpoint
-
-# The released code divides the loss by all pixels, so that is what a converted checkpoint has.
-SETTINGS = {"num_labels": 11, "loss_normalization": "all"}
 
 
 @pytest.fixture
 def model(tiny_config) -> CGRSegForSemanticSegmentation:
     torch.manual_seed(0)
-    return CGRSegForSemanticSegmentation(tiny_config(**SETTINGS)).eval()
+    return CGRSegForSemanticSegmentation(tiny_config(num_labels=11)).eval()
 
 
 @pytest.fixture
@@ -41,19 +37,16 @@ def convert(*arguments):
     return CliRunner().invoke(app, ["convert", *map(str, arguments)])
 
 
-def make_folder(path):
-    path.mkdir()
-    return path
-
-
-def test_a_checkpoint_becomes_a_model_with_the_names_of_a_data_set(model, checkpoint, tmp_path):
+@pytest.mark.parametrize("option", ["--dataset", "--class-names"])
+def test_a_checkpoint_becomes_a_model_with_names(model, checkpoint, tmp_path, option):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({str(index): f"thing {index}" for index in range(11)}))
     folder = tmp_path / "model"
-    result = convert(checkpoint, "-o", folder, "--dataset", "camvid")
+    result = convert(checkpoint, "-o", folder, option, "camvid" if option == "--dataset" else names)
     assert result.exit_code == 0, result.output
-    assert str(folder) in result.output
     loaded = AutoModelForSemanticSegmentation.from_pretrained(folder)
-    assert loaded.config.id2label[0] == "sky"
-    assert loaded.config.label2id["sky"] == 0
+    first_name = "sky" if option == "--dataset" else "thing 0"
+    assert (loaded.config.id2label[0], loaded.config.label2id[first_name]) == (first_name, 0)
     assert AutoImageProcessor.from_pretrained(folder).num_labels == 11
     pixel_values = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
@@ -71,29 +64,25 @@ def test_a_model_becomes_a_checkpoint(model, tmp_path):
     assert len(stored["meta"]["CLASSES"]) == 11
 
 
-def test_names_from_a_file(checkpoint, tmp_path):
-    names = tmp_path / "names.json"
-    names.write_text(json.dumps({str(index): f"thing {index}" for index in range(11)}))
-    assert convert(checkpoint, "-o", tmp_path / "model", "--class-names", names).exit_code == 0
-    loaded = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "model")
-    assert loaded.config.id2label[10] == "thing 10"
-
-
-def test_what_does_not_fit_is_said(model, checkpoint, tmp_path):
+def test_options_that_do_not_fit_are_refused(model, checkpoint, tmp_path):
+    folder, notes = tmp_path / "model", tmp_path / "notes.pth"
+    model.save_pretrained(folder)
+    notes.mkdir()
+    for arguments, said in {
+        (tmp_path / "none.pth",): "There is no checkpoint",
+        (checkpoint, "--dataset", "camvid", "--class-names", "names.txt"): "pass one of them",
+        (checkpoint, "-o", checkpoint, "--overwrite"): "is a file: name a folder",
+        (checkpoint, "-o", folder): "--overwrite",
+        (folder, "-o", notes): "is a folder: name a file",
+        (folder, "-o", tmp_path / "b"): "must end with .pth",
+        (folder, "--dataset", "camvid"): "--dataset: these are for checkpoint files",
+    }.items():
+        refused = convert(*arguments)
+        assert refused.exit_code == 2 and said in refused.output
     wrong = convert(checkpoint, "-o", tmp_path / "a", "--dataset", "ade20k")
-    assert "11 classes" in str(wrong.exception)
-    assert "150" in str(wrong.exception)
+    assert "11 classes" in str(wrong.exception) and "150" in str(wrong.exception)
     assert not (tmp_path / "a").exists()
-    assert "There is no checkpoint" in convert(tmp_path / "none.pth").output
-    both = convert(checkpoint, "--dataset", "camvid", "--class-names", "names.txt")
-    assert "give one of them" in both.output
-    model.save_pretrained(tmp_path / "model")
-    file = tmp_path / "file"
-    file.touch()
-    assert "is a file: name a folder" in convert(checkpoint, "-o", file, "--overwrite").output
-    assert "is a folder: name a file" in convert(tmp_path / "model", "-o", make_folder(tmp_path / "c.pth")).output
-    assert "must end with .pth" in convert(tmp_path / "model", "-o", tmp_path / "b").output
-    assert "--dataset: these are for checkpoint files" in convert(tmp_path / "model", "--dataset", "camvid").output
+    assert convert(checkpoint, "-o", folder, "--overwrite").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -102,47 +91,31 @@ def test_what_does_not_fit_is_said(model, checkpoint, tmp_path):
         (b"", "empty"),
         (b"  <!DOCTYPE html><title>Sign in</title>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
-        (b"\xff\xd8\xff\xe0" + bytes(100), "a JPEG picture"),
         (b"PK\x03\x04" + bytes(100), "a zip archive that torch.save did not write"),
         (b"learning_rate: 0.1\n", "text"),
         (bytes(range(256)), "damaged"),
     ],
 )
-def test_a_file_that_is_no_checkpoint(tmp_path, content, kind):
+def test_a_file_that_is_not_a_checkpoint(tmp_path, content, kind):
     file = tmp_path / "iter_80000.pth"
     file.write_bytes(content)
     message = str(convert(file, "-o", tmp_path / "model").exception)
-    assert f"{file} could not be read as a checkpoint: it seems to be {kind}" in message
-    assert "Give a file that torch.save wrote" in message and "weights_only" not in message
+    assert str(file) in message and kind in message
+    assert "weights_only" not in message
 
 
-def test_a_checkpoint_that_is_cut_off(tmp_path, monkeypatch):
+def test_a_checkpoint_that_is_cut_off(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(64)}, file)
     file.write_bytes(file.read_bytes()[:-8])
-    message = str(convert(file, "-o", tmp_path / "model").exception)
-    assert "of safetensors, and damaged or cut off (" in message and "incomplete" in message.lower()
-    assert "ending" not in message
+    assert "damaged or cut off" in str(convert(file, "-o", tmp_path / "model").exception)
     renamed = file.rename(tmp_path / "model.ckpt")
     assert "under its own ending" in str(convert(renamed, "-o", tmp_path / "model").exception)
-    monkeypatch.setattr("cgrseg_hf.conversion.files.load_file", lambda path: bytearray(2**62))
-    with pytest.raises(MemoryError):
-        read_checkpoint(renamed.rename(file))
 
 
 def test_models_of_other_architectures_have_no_checkpoint(tmp_path):
     config = SegformerConfig(hidden_sizes=[8] * 4, depths=[1] * 4, decoder_hidden_size=8)
     SegformerForSemanticSegmentation(config).save_pretrained(tmp_path / "model")
     refused = convert(tmp_path / "model", "-o", tmp_path / "model.pth")
-    assert "model is a SegformerForSemanticSegmentation: the authors' code knows CGRSeg" in str(refused.exception)
+    assert "SegformerForSemanticSegmentation" in str(refused.exception)
     assert not (tmp_path / "model.pth").exists()
-
-
-def test_what_is_there_stays(checkpoint, tmp_path):
-    folder = make_folder(tmp_path / "model")
-    (folder / "notes.txt").write_text("mine")
-    refused = convert(checkpoint, "-o", folder, "--dataset", "camvid")
-    assert refused.exit_code == 2
-    assert "--overwrite" in refused.output
-    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
-    assert convert(checkpoint, "-o", folder, "--dataset", "camvid", "--overwrite").exit_code == 0

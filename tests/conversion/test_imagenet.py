@@ -97,20 +97,11 @@ def test_another_size_is_refused(model):
     assert all(words in str(error.value) for words in ("Missing (", "Left over (", "Different ("))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "efficientformerv2_s0",
-        "efficientformerv2_s0.snap_dist_in1k",
-        "timm/efficientformerv2_s0.snap_dist_in1k",
-        "hf-hub:timm/efficientformerv2_s0.snap_dist_in1k",
-    ],
-)
+@pytest.mark.parametrize("name", ["efficientformerv2_s0", "hf-hub:timm/efficientformerv2_s0.snap_dist_in1k"])
 def test_every_spelling_of_timms_names_leads_to_its_repo(model, name: str, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"of 'timm/efficientformerv2_s0\.snap_dist_in1k' could not be had") as error:
+    with pytest.raises(ValueError, match=r"timm/efficientformerv2_s0\.snap_dist_in1k.*--backbone-weights none"):
         load_imagenet_backbone(model, name)
-    assert "local file" in str(error.value) and "--backbone-weights none" in str(error.value)
 
 
 def test_wrong_arguments_are_named(model):
