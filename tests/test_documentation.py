@@ -1,8 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What README.md and the guides say: every block of code runs, and the site builds.
+"""The code in README.md and the guides runs, and the site builds.
 
-A document's blocks run in order in a folder of their own, with what they need beside them: small data in the layouts
-that the document names, and a Hub on this computer with the files that it fetches. Trainings are cut to a few steps.
+A document's blocks run in order in a folder with what they need: small data in the layouts that the document names, and
+a Hub on this computer with the files that it downloads. Trainings are cut to a few steps.
 """
 
 import base64
@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,8 @@ import numpy as np
 import pytest
 import torch
 import typer
-from helpers.hub_server import BRANCH, RepoStore
+from helpers.hub_process import Hub
+from helpers.hub_server import BRANCH
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -48,16 +48,11 @@ README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 DOCUMENTS = [README, *GUIDES]
 
-# Blocks in these languages are no code that could fail.
-PROSE = ("", "bibtex", "text")
-# Lines of bash that do not run here, and why. What is checked instead, is in check_line.
-NOT_RUN = {
-    r"git clone .*": "the checkout takes the clone's place",
-    r"pip install .*": "installs from the network; its extras are looked up in pyproject.toml",
-    r"bash scripts/test\.sh.*|nox .*": "runs these very tests",
-    r"accelerate launch .*": "needs several GPUs; tests/training starts several processes",
-    r"cgrseg predict s3://.*": "needs a bucket and a cluster; tests/cluster runs on a Ray cluster of this computer",
-}
+LANGUAGES = ("python", "bash", "yaml", "bibtex", "text", "")
+# Lines of bash that do not run here: they clone, install, run these very tests, or need GPUs or a bucket.
+NOT_RUN = re.compile(
+    r"git clone .*|pip install .*|bash scripts/test\.sh.*|nox .*|accelerate launch .*|cgrseg predict s3://.*"
+)
 # Commands go as in the document, but not as long; a prediction without an export does not make one first.
 SHORTER = {
     "train": "--max-steps 2 --batch-size 2 --crop-size 64 --num-workers 0 --trackers none --evaluation-limit 1",
@@ -67,8 +62,7 @@ SHORTER = {
     "benchmark": "--rounds 1 --sizes 64",
     "predict": "--engine torch",
 }
-# Blocks with one of these build on what earlier ones left, or take a while (a Segmenter that may choose its engine
-# makes an export first, the Trainer trains): they run with their whole document only.
+# Blocks of the README with one of these need earlier blocks or take a while: they run with the whole document only.
 NOT_ALONE = ("runs/", '"exported', "mydata", "Segmenter.from_pretrained()")
 
 
@@ -100,6 +94,7 @@ def find_blocks(document: Path) -> list[Block]:
             code.append(line)
         elif start is None:
             start, language, code = number, fence[2], []
+            assert language in LANGUAGES, f"{document}:{number}: say how {language} is tested."
         else:
             blocks.append(Block(document, start, language, "\n".join(code) + "\n"))
             start = None
@@ -108,27 +103,11 @@ def find_blocks(document: Path) -> list[Block]:
 
 
 BLOCKS = [block for document in DOCUMENTS for block in find_blocks(document)]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
 COMMANDS = [(block, line) for block in BLOCKS if block.language == "bash" for line in block.lines]
 
 
-def reason_not_to_run(line: str) -> str | None:
-    """Why a line does not run here; None where it does."""
-    return next((reason for pattern, reason in NOT_RUN.items() if re.fullmatch(pattern, line)), None)
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_language_is_known(block: Block) -> None:
-    assert block.language in ("python", "bash", "yaml", *PROSE), "say how such blocks are to be tested"
-
-
 @pytest.mark.parametrize(("block", "line"), COMMANDS, ids=lambda value: str(value).partition(" ")[0])
-def test_command_is_known(block: Block, line: str) -> None:
-    check_line(line)
-
-
-def check_line(line: str) -> None:
-    """Fail where a command, an option of it or an extra does not exist."""
+def test_commands_options_and_extras_exist(block: Block, line: str) -> None:
     words = shlex.split(line, comments=True)
     if words[0] == "cgrseg" or "-m cgrseg_hf" in line:
         words = words[words.index("cgrseg" if words[0] == "cgrseg" else "cgrseg_hf") + 1 :]
@@ -140,11 +119,10 @@ def check_line(line: str) -> None:
         options = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
         assert options <= known, f"cgrseg {words[0]} has no {', '.join(sorted(options - known))}"
     elif words[:2] == ["pip", "install"]:
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-            "optional-dependencies"
-        ]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         named = {name for word in words for group in re.findall(r"\[(.*?)\]", word) for name in group.split(",")}
-        assert named <= extras.keys(), f"there are no extras {', '.join(sorted(named - extras.keys()))}"
+        unknown = named - project["optional-dependencies"].keys()
+        assert not unknown, f"there are no extras {', '.join(sorted(unknown))}"
     elif words[0] in ("bash", "python"):
         assert (ROOT / words[1]).is_file()
     else:
@@ -152,28 +130,17 @@ def check_line(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def imagenet_hub(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a Hub with files under the names of timm's ImageNet weights, whose values are random."""
     timm = pytest.importorskip("timm")
-    folder = tmp_path_factory.mktemp("hub")
-    store = RepoStore(folder / "repos")
-    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "model.safetensors"
     for size in ("s1", "s2"):
-        save_file(timm.create_model(f"efficientformerv2_{size}").state_dict(), folder / "model.safetensors")
-        content = base64.b64encode((folder / "model.safetensors").read_bytes()).decode()
-        file = {"key": "file", "value": {"path": "model.safetensors", "content": content}}
+        save_file(timm.create_model(f"efficientformerv2_{size}").state_dict(), file)
+        content = base64.b64encode(file.read_bytes()).decode()
         repo = f"timm/efficientformerv2_{size}.snap_dist_in1k"
-        store.create(repo)
-        store.commit(repo, BRANCH, [file])
-    command = [sys.executable, "-m", "helpers.hub_server", "--root", folder / "repos", "--port", "0"]
-    with (
-        (folder / "requests.log").open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT / "tests") as server,
-    ):
-        try:
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        finally:
-            server.terminate()
+        hub.store.create(repo)
+        hub.store.commit(repo, BRANCH, [{"key": "file", "value": {"path": file.name, "content": content}}])
+    return hub.endpoint
 
 
 @dataclass(frozen=True)
@@ -203,8 +170,8 @@ class Workplace:
 
 
 @pytest.fixture
-def workplace(hub: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """A folder like a fresh clone, as far as blocks look at it, with what they take for granted."""
+def workplace(imagenet_hub: str, tmp_path: Path) -> Workplace:
+    """A folder like a fresh clone, with the data and commands that blocks assume."""
     folder = tmp_path / "clone"
     (folder / "tests" / "fixtures").mkdir(parents=True)
     shutil.copytree(ROOT / "tests" / "fixtures" / "photos", folder / "tests" / "fixtures" / "photos")
@@ -225,7 +192,7 @@ def workplace(hub: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
     environment |= {
         "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(Path(cgrseg_hf.__file__).parents[1]),
-        "HF_ENDPOINT": hub,
+        "HF_ENDPOINT": imagenet_hub,
         "HF_HUB_DISABLE_XET": "1",
         "HF_HOME": str(cache / "huggingface"),
         "XDG_CACHE_HOME": str(cache),
@@ -235,7 +202,7 @@ def workplace(hub: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def make_data(folder: Path) -> None:
-    """Data of one's own with three classes, and a set of the size of a thumb in the layout of ADE20K."""
+    """Own data with three classes, and a tiny set in the layout of ADE20K."""
     (folder / "mydata").mkdir()
     (folder / "mydata" / "id2label.json").write_text('{"0": "road", "1": "building", "2": "sky"}')
     for split, count in {"train": 4, "validation": 2}.items():
@@ -252,7 +219,7 @@ def make_data(folder: Path) -> None:
 
 
 def make_pair(images: Path, annotations: Path, number: int, ids: tuple[int, ...], name: str | None = None) -> None:
-    """A picture of noise and its label map, in whose stripes the ids lie."""
+    """An image of noise, and its label map with a stripe of each id."""
     for parent in (images, annotations):
         parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(number)
@@ -264,7 +231,7 @@ def make_pair(images: Path, annotations: Path, number: int, ids: tuple[int, ...]
 
 
 def make_photos(folder: Path) -> None:
-    """What the guides call one's own: photos, a large picture, a video, and a checkpoint of the authors' code."""
+    """The photos, the large image and the video that guides name."""
     photos = ROOT / "tests" / "fixtures" / "photos" / "images"
     (folder / "photos").mkdir()
     for photo in sorted(photos.glob("*.jpg"))[:3]:
@@ -286,11 +253,11 @@ def make_checkpoint(file: Path) -> None:
     torch.save({"meta": {"iter": 160_000}, "state_dict": to_official(model)}, file)
 
 
-@pytest.mark.parametrize(
-    "block",
-    [block for block in PYTHON if block.document == README and not any(word in block.code for word in NOT_ALONE)],
-    ids=str,
-)
+README_ALONE = [block for block in BLOCKS if block.document == README and block.language == "python"]
+README_ALONE = [block for block in README_ALONE if not any(word in block.code for word in NOT_ALONE)]
+
+
+@pytest.mark.parametrize("block", README_ALONE, ids=str)
 def test_python_of_readme_runs(block: Block, workplace: Workplace) -> None:
     workplace.run_python(block)
 
@@ -308,7 +275,7 @@ def test_document_runs(document: Path, workplace: Workplace) -> None:
             (workplace.folder / name).write_text(block.code, encoding="utf-8")
         elif block.language == "bash":
             for line in block.lines:
-                if reason_not_to_run(line) is None:
+                if not NOT_RUN.fullmatch(line):
                     workplace.run_line(block, line)
 
 
@@ -317,11 +284,6 @@ def test_recipe_loads(block: Block, tmp_path: Path) -> None:
     assert re.match(r"# \S+\.yaml\n", block.code), "name the recipe's file in a comment in its first line"
     (tmp_path / "recipe.yaml").write_text(block.code, encoding="utf-8")
     assert cgrseg_hf.training.load_recipe(tmp_path / "recipe.yaml") != cgrseg_hf.training.TrainingConfig()
-
-
-@pytest.mark.parametrize("pattern", NOT_RUN)
-def test_no_exception_is_left_over(pattern: str) -> None:
-    assert any(re.fullmatch(pattern, line) for _, line in COMMANDS), "no document has such a line"
 
 
 def test_api_pages_show_all_public_names() -> None:
