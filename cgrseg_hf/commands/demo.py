@@ -1,6 +1,7 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg demo`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,14 +21,6 @@ def demo(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other computers in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
-    allow_any_model: Annotated[
-        bool,
-        typer.Option(
-            "--allow-any-model",
-            help="Let visitors name models of the Hub, of up to 2 GB each. They are fetched to this computer and stay "
-            "there: configuration and safetensors weights, never code.",
-        ),
-    ] = False,
     engine: EngineOption = "auto",
     device: DeviceOption = None,
     max_pixels: Annotated[
@@ -49,13 +42,25 @@ def demo(
         locate_model(name)
     announce("Loading the page and the models")
 
-    from ..demo.server import import_gradio, listen, serve
+    from ..demo import find_port, import_gradio, serve
 
     import_gradio()  # what is missing or taken is said before time is spent on models
-    with listen(host, port) as listener:
-        from ..demo.limits import Limits
-        from ..demo.models import ModelShelf
+    port = find_port(host, port)
 
-        limits = Limits(max_pixels, time_limit, concurrency)
-        shelf = ModelShelf(names, engine, device, allow_any_model, limits)
-        serve(listener, shelf, limits, queue_size, echo)
+    from ..inference import Segmenter
+
+    segmenters = {}
+    for name in names:
+        title = Path(name).resolve().name if Path(name).is_dir() else name  # visitors do not learn where folders are
+        if title in segmenters:
+            title = f"{title} ({len(segmenters) + 1})"
+        segmenters[title] = Segmenter.from_pretrained(name, engine, device, max_pixels=max_pixels)
+    serve(
+        segmenters,
+        host,
+        port,
+        time_limit=time_limit,
+        queue_size=queue_size,
+        concurrency=concurrency,
+        say=echo,
+    )

@@ -278,7 +278,11 @@ def test_values_without_brightness(segmenter, make_photo, tmp_path):
     far = np.asarray(make_photo()).astype(np.int32) * 300
     np.save(tmp_path / "far.npy", far)
     for photo, settings, words in (
-        (tmp_path / "floats.npy", {"tile": 1024}, r"floats\.npy cannot be read as an image: it holds values that are not finite"),
+        (
+            tmp_path / "floats.npy",
+            {"tile": 1024},
+            r"floats\.npy cannot be read as an image: it holds values that are not finite",
+        ),
         (tmp_path / "floats.tif", {}, r"floats\.tif cannot be read as an image: it holds values that are not finite"),
         (far, {}, r"of shape \(90, 120, 3\) cannot be read as an image: it holds values from"),
         (tmp_path / "far.npy", {"tile": 64}, r"far\.npy cannot be read as an image: it holds values from"),

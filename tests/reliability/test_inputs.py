@@ -34,9 +34,6 @@ from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSe
 from cgrseg_hf.data import SegmentationData, check_data
 from cgrseg_hf.data.label_mapping import LabelMapping
 from cgrseg_hf.data.layouts import IMAGE_SUFFIXES
-from cgrseg_hf.demo.errors import DemoError
-from cgrseg_hf.demo.models import DemoModel
-from cgrseg_hf.demo.session import Limits, PhotoDesk
 from cgrseg_hf.evaluation import evaluate_model
 from cgrseg_hf.inference import Segmenter, UnreadableImageError
 
@@ -61,7 +58,6 @@ _LIBTIFF = re.compile(r"(tempfile\.tif|[A-Z]\w+): \w")
 # Above what the model and the largest picture take; a decoded bomb takes 3,600 more.
 _MOST_MEBIBYTES = 3000
 _NUM_FUZZED = 800
-_WEB_PAGE = Limits()
 
 
 @dataclass
@@ -166,8 +162,6 @@ class Machine:
         self.processors = [CGRSegImageProcessor(size=SIZE), CGRSegImageProcessorPil(size=SIZE)]
         self.segmenter = Segmenter.from_pretrained(folder, "torch")
         self.limited_segmenter = Segmenter.from_pretrained(folder, "torch", max_pixels=corpus.MAX_PIXELS)
-        self.demo = DemoModel("demo", self.segmenter)
-        self.desk = PhotoDesk(_WEB_PAGE)
         self.pipeline = pipeline("image-segmentation", model=str(folder), device="cpu")
 
     def label(self, pixels: np.ndarray) -> np.ndarray:
@@ -281,15 +275,6 @@ def look_at_picture(machine: Machine, case: Case, mask: Path, outcomes: Outcomes
         clear = names(path, (UnreadableImageError,))
         note("windows", lambda: machine.limited_segmenter(path, **windows), wanted, clear, is_tiff)
     look_at_pipeline(machine, case, pixels, expected, outcomes)
-    if not path.is_file():  # nobody can send one
-        return
-    is_small = pixels is not None and pixels.shape[0] * pixels.shape[1] <= _WEB_PAGE.max_pixels
-    note(
-        "web page",
-        lambda: machine.desk.segment(path, machine.demo).segmentation,
-        is_right if is_small else None,
-        names(path, (DemoError,)),
-    )
 
 
 def note_check(data: SegmentationData, case: Case, is_good: bool, outcomes: Outcomes) -> None:
@@ -695,7 +680,7 @@ def test_files_that_were_damaged(machine, photos, tmp_path):
     assert set(fuzz_files(machine, photos, tmp_path, 20)) == {"right", "refused"}
 
 
-_ENTRIES = ("image processors", "Segmenter", "windows", "pipeline", "predict", "evaluate", "check-data", "web page")
+_ENTRIES = ("image processors", "Segmenter", "windows", "pipeline", "predict", "evaluate", "check-data")
 
 
 @pytest.mark.reliability
