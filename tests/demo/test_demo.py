@@ -146,8 +146,8 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("words.jpg", b"no picture", "no JPEG, PNG"),
-        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "no JPEG, PNG"),
+        ("words.jpg", b"no picture", "JPEG, PNG"),
+        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "JPEG, PNG"),
         ("half.jpg", None, "damaged"),
         ("wide.png", png_header(1000, 401), "401,000"),
         ("bomb.png", png_header(60_000, 60_000), "400,000"),
