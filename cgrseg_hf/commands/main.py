@@ -33,8 +33,6 @@ _PICKLE = (
     "the model's weights hold more than tensors, and are not loaded, since unpickling them could run code. Take a copy "
     "with safetensors weights."
 )
-# The base of what Typer raises over arguments; releases differ in where it lies.
-_CommandLineError = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="cgrseg",
@@ -105,18 +103,17 @@ def main() -> None:
     # Names of files need not be text that can be printed, and the escapes are those of JSON.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    # What Pillow and tifffile say of damaged pictures beside their errors names no file, and goes on for pages.
+    # What Pillow and tifffile report on damaged images beside their errors names no file, and goes on for pages.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for name in ("PIL", "tifffile"):
-        logging.getLogger(name).propagate = False
-        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
-    except _CommandLineError as error:
-        error.message = error.message and printable(_in_our_words(error.message))
-        error.show()
-        sys.exit(error.exit_code)
     except Exception as error:
+        if hasattr(error, "show"):  # an error of Typer's over arguments: its class differs between releases
+            error.message = error.message and printable(_in_our_words(error.message))
+            error.show()
+            sys.exit(error.exit_code)
         # Typer takes an EOFError, wherever it comes from, for the end of what somebody types.
         fault = (isinstance(error, typer.Abort) and error.__cause__) or error
         debug, reason = "--debug" in sys.argv, reason_of(fault)

@@ -3,8 +3,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,11 +23,7 @@ from .data_options import (
 )
 
 if TYPE_CHECKING:
-    from ..inference import Segmentation, Segmenter
-    from ..inference.results import Job
-
-# With windows, label maps of these are written strip by strip as TIFF too; others are in memory as a whole anyway.
-_READ_IN_BANDS = (".tif", ".tiff", ".npy")
+    from ..inference.result_paths import Job
 
 
 def predict(
@@ -88,10 +83,7 @@ def predict(
     the exit code is 1.
     """
     of_windows = {"overlap": overlap, "scale": None if scale == 1 else scale}
-    heat_maps = list(dict.fromkeys(heat_map or ()))
     if cluster is not None:
-        if len(photos) != 1:
-            raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
         one_machine = {
             "device": device,
             "size": size,
@@ -102,12 +94,8 @@ def predict(
             "json": as_json or None,
         }
         refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
-        # By its name, which another start and other machines know it by too.
-        name = expand_shipped(model)
-        locate_model(name)
-        _predict_on_cluster(photos[0], output, name, cluster, engine, precision, batch_size)
+        _predict_on_cluster(photos, output, model, cluster, engine, precision, batch_size)
         return
-
     if tile is None:
         refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
     else:
@@ -119,130 +107,89 @@ def predict(
     if not jobs:
         if as_json:
             echo(_to_json([], missing))
-        raise ValueError("\n".join(map(str, missing)))
+        raise ValueError("\n".join(missing))
     model = locate_model(model)
-    for error in missing:
-        echo(error, err=True, color="red")
+    for message in missing:
+        echo(message, err=True, color="red")
     if not as_json:
         announce("Loading the model")
 
-    from tqdm.auto import tqdm
-    from transformers import AutoConfig
-
     from ..engines.memory import keep_freed_memory
     from ..inference import Segmenter
-    from ..inference.threads import map_ahead
-    from ..inference.videos import import_av, is_video
-    from ..visualization.heat_maps import find_class
+    from ..inference.results import segment_jobs
 
-    videos = [job for job in jobs if is_video(job.photo)]
-    jobs = [job for job in jobs if not is_video(job.photo)]
-    if videos:
-        import_av()
-    if heat_maps:
-        id2label = AutoConfig.from_pretrained(model).id2label
-        for name in heat_maps:
-            find_class(name, id2label)
-        if videos:
-            echo("Heat maps are drawn of the photos alone, not of the videos.", err=True)
+    kind = _name_kind(jobs, bool(heat_map))
     keep_freed_memory()
     segmenter = Segmenter.from_pretrained(
         model, engine, device, precision, max_pixels=max_pixels, trust_remote_code=trust_remote_code
     )
     if size is not None:
         segmenter.image_processor.size = override_size(segmenter.image_processor.size, size)
-    failures: list[Exception] = []
-    options: dict[str, Any] = {"batch_size": batch_size}
-    if tile is None:
-        paths = iter([job.photo for job in jobs])
-        segmentations = segmenter(
-            paths, on_error=lambda _, error: failures.append(error), return_logits=bool(heat_maps), **options
-        )
-    else:
-        options |= {"tile": tile, "overlap": overlap, "scale": scale}
-        segmentations = _segment_in_windows(segmenter, jobs, options, failures)
-    targets = {job.photo: job.target for job in jobs}
     written: list[dict[str, Any]] = []
-    with tqdm(total=len(jobs), unit="photo", disable=len(jobs) < 2) as bar:
-        try:
-            # The next photo is segmented while the files of the last one are written.
-            for result in map_ahead(partial(_write, targets, heat_maps), segmentations):
-                kept = failures if isinstance(result, Exception) else written
-                kept.append(result)
-                bar.update()
-        except KeyboardInterrupt:
-            bar.close()
-            echo(f"Stopped after {bar.n} of {len(jobs)} photos. What is finished is in {output}", err=True)
-            raise
-    written += _segment_videos(segmenter, videos, options, failures)
-    what = "photos and videos" if jobs and videos else "videos" if videos else "photos"
-    result = f"{len(written)} of {len(written) + len(failures) + len(missing)} {what} are segmented"
+    failures: list[str] = []
+    results = segment_jobs(
+        segmenter,
+        jobs,
+        lambda _, error: failures.append(str(error)),
+        batch_size=batch_size,
+        heat_maps=list(dict.fromkeys(heat_map or ())),
+        windows=None if tile is None else {"tile": tile, "overlap": overlap, "scale": scale},
+    )
+    try:
+        for result in results:
+            written.append(result)
+    except KeyboardInterrupt:
+        echo(f"Stopped after {len(written)} of {len(jobs)} {kind}. What is finished is in {output}", err=True)
+        raise
+    summary = f"{len(written)} of {len(jobs) + len(missing)} {kind} are segmented"
     if written:
-        result += f". The overlays, classes and areas are in {output}"
-    if as_json:
-        result = _to_json(written, missing + failures)
-    _report(failures, result)
+        summary += f". The overlays, classes and areas are in {output}"
+    _report(failures, _to_json(written, missing + failures) if as_json else summary)
     if missing:
         raise typer.Exit(1)
 
 
-def _plan(photos: list[Path], folder: Path) -> "tuple[list[Job], list[Exception]]":
-    """Where results of what is there go, and errors for what is not."""
-    from ..inference.results import plan_jobs
+def _plan(sources: list[Path], folder: Path) -> "tuple[list[Job], list[str]]":
+    """Plan the results of the files that exist, and describe those that do not."""
+    from ..inference.result_paths import plan_jobs
 
     try:
-        jobs = plan_jobs(photos, folder)
+        jobs = plan_jobs(sources, folder)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     # By the paths as they were given: links that lead nowhere in a folder are found when they are opened.
-    missing = [photo for photo in photos if not os.path.lexists(photo)]
-    errors: list[Exception] = [ValueError(_describe_missing(photo)) for photo in missing]
-    return [job for job in jobs if job.photo not in missing], errors
+    missing = [source for source in sources if not os.path.lexists(source)]
+    return [job for job in jobs if job.source not in missing], [_describe_missing(source) for source in missing]
 
 
-def _to_json(written: Sequence[Mapping[str, Any]], errors: Sequence[Exception]) -> str:
-    return json.dumps({"results": written, "errors": list(map(str, errors))}, ensure_ascii=False, indent=1)
-
-
-def _describe_missing(photo: Path) -> str:
-    can_look = photo.parent.is_dir() and os.access(photo.parent, os.R_OK)
-    names = [file.name for file in photo.parent.iterdir()] if can_look else []
+def _describe_missing(source: Path) -> str:
+    can_look = source.parent.is_dir() and os.access(source.parent, os.R_OK)
+    names = [file.name for file in source.parent.iterdir()] if can_look else []
     return (
-        f"{one_line(photo)} cannot be read: there is no such file or folder, check its path."
-        f"{did_you_mean(photo.name, names)}"
+        f"{one_line(source)} cannot be read: there is no such file or folder, check its path."
+        f"{did_you_mean(source.name, names)}"
     )
 
 
-def _write(
-    targets: Mapping[Any, Path], heat_maps: Sequence[str], segmentation: "Segmentation"
-) -> dict[str, Any] | Exception:
-    """What was written of one photo, or an error if it cannot be read again."""
-    from ..inference.results import write_results
-    from ..model.image_reading_cgrseg import UnreadableImageError
+def _name_kind(jobs: "Sequence[Job]", with_heat_maps: bool) -> str:
+    """Name what is segmented, once it is sure that videos can be."""
+    from ..inference.videos import import_av, is_video
 
-    try:
-        return write_results(segmentation, targets[segmentation.source], heat_maps)
-    except UnreadableImageError as error:
-        return error
-
-
-def _segment_videos(
-    segmenter: "Segmenter", jobs: "list[Job]", options: dict[str, Any], failures: list[Exception]
-) -> Iterator[dict[str, Any]]:
-    """What was written of each video."""
-    from ..inference import Video
-    from ..model.image_reading_cgrseg import UnreadableImageError
-    from .video_results import segment_video
-
-    for job in jobs:
-        try:
-            yield segment_video(segmenter, Video(job.photo), job.target, **options)
-        except UnreadableImageError as error:
-            failures.append(error)
+    num_videos = sum(is_video(job.source) for job in jobs)
+    if not num_videos:
+        return "photos"
+    import_av()
+    if with_heat_maps:
+        echo("Heat maps are drawn of the photos alone, not of the videos.", err=True)
+    return "videos" if num_videos == len(jobs) else "photos and videos"
 
 
-def _report(failures: Sequence[object], result: str) -> None:
-    """Say what failed, and in the last line where the results are."""
+def _to_json(written: Sequence[Mapping[str, Any]], errors: Sequence[str]) -> str:
+    return json.dumps({"results": written, "errors": errors}, ensure_ascii=False, indent=1)
+
+
+def _report(failures: Sequence[str], result: str) -> None:
+    """Print the failures, and in the last line where the results are."""
     for failure in failures:
         echo(failure, err=True, color="red")
     echo(result)
@@ -251,37 +198,26 @@ def _report(failures: Sequence[object], result: str) -> None:
 
 
 def _predict_on_cluster(
-    source: str, output: str, model: str, cluster: str, engine: str, precision: str | None, batch_size: int
+    photos: list[str], output: str, model: str, cluster: str, engine: str, precision: str | None, batch_size: int
 ) -> None:
+    if len(photos) != 1:
+        raise typer.BadParameter("One folder, or one parquet file or tar archive, goes to a cluster.")
+    # By its name, which another start and other machines know it by too.
+    name = expand_shipped(model)
+    locate_model(name)
     from ..cluster import segment_on_cluster
 
     result = segment_on_cluster(
-        source,
+        photos[0],
         output,
-        model,
+        name,
         address=None if cluster == "local" else cluster,
         engine=engine,
         dtype=precision,
         batch_size=batch_size,
         progress=True,
     )
-    done = f"{result.num_photos} photos were looked at, {len(result.errors)} of them could not be read"
+    summary = f"{result.num_photos} photos were looked at, {len(result.errors)} of them could not be read"
     if result.num_shards_before:
-        done += f"; {result.num_shards_before} of {result.num_shards} shards had been finished before"
-    _report(list(result.errors.values()), f"{done}. The label maps and area shares are in {output}")
-
-
-def _segment_in_windows(
-    segmenter: "Segmenter", jobs: "list[Job]", windows: dict[str, Any], failures: list[Exception]
-) -> "Iterator[Segmentation]":
-    from ..model.image_reading_cgrseg import UnreadableImageError
-
-    for job in jobs:
-        classes = None
-        if job.photo.suffix.lower() in _READ_IN_BANDS:
-            classes = job.target.with_name(f"{job.target.name}_classes.tif")
-            classes.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield segmenter(job.photo, output=classes, progress=len(jobs) == 1, **windows)
-        except UnreadableImageError as error:
-            failures.append(error)
+        summary += f"; {result.num_shards_before} of {result.num_shards} shards had been finished before"
+    _report(list(result.errors.values()), f"{summary}. The label maps and area shares are in {output}")

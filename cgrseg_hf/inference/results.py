@@ -1,149 +1,182 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What is written for each photo of many, and where: no two photos' files have the same path."""
+"""Segment many photos and videos, and write for each an overlay, the classes, their areas and heat maps."""
 
-import os
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..data.layouts import list_pictures
+import numpy as np
+from tqdm.auto import tqdm
 
-if TYPE_CHECKING:
-    from .segmentation import Segmentation
+from ..model.image_reading_cgrseg import UnreadableImageError
+from ..utils.messages import printable
+from ..visualization.heat_maps import find_class
+from .pipeline import map_ahead
+from .result_paths import Job, get_heat_map_path, get_result_path
+from .segmentation import Segmentation
+from .segmenter import Segmenter
+from .videos import Video, VideoWriter, is_video
 
-# Overlays are for looking at: of larger pictures every second, third, ... pixel is shown.
+# Overlays are for looking at: of larger images every second, third, ... pixel is shown.
 _LARGEST_OVERLAY = 4096
+# With windows, label maps of these are written strip by strip as TIFF too; others are in memory as a whole anyway.
+_READ_IN_BANDS = (".tif", ".tiff", ".npy")
+# Names of the classes of a video's frames.
+_FRAME = re.compile(r"\d{6,}\.png")
 
-# Bytes of a file's name, at most, that its results' names begin with: file systems take 255.
-_LONGEST_NAME = 200
-# Bytes of a class's name, at most, in the name of its heat map.
-_LONGEST_CLASS = 32
 
-
-@dataclass
-class Job:
+def segment_jobs(
+    segmenter: Segmenter,
+    jobs: Sequence[Job],
+    on_error: Callable[[Any, UnreadableImageError], None],
+    *,
+    batch_size: int = 1,
+    heat_maps: Sequence[str] = (),
+    windows: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, Any]]:
     """
-    A photo or video, and what its results' paths begin with.
+    Segment photos and videos, and write their results.
 
     Args:
-        photo (`Path`): The photo or video.
-        target (`Path`): A path in the output folder, to whose name `_overlay.jpg` and the like are added.
-    """
+        segmenter ([`Segmenter`]):
+            The model.
+        jobs (`Sequence[Job]`):
+            The photos and videos, and where their results go.
+        on_error (`Callable`):
+            Called with each photo or video that cannot be read and the error; the others go on.
+        batch_size (`int`, *optional*, defaults to 1):
+            Photos or windows that go through the network together.
+        heat_maps (`Sequence[str]`, *optional*):
+            Classes whose heat maps are drawn over photos; not with windows.
+        windows (`Mapping[str, Any]`, *optional*):
+            `tile`, `overlap` and `scale` of the segmenter. The label maps of TIFF and `.npy` files are then written as
+            TIFF, in strips.
 
-    photo: Path
-    target: Path
-
-
-def plan_jobs(photos: Sequence[Path], output: Path) -> list[Job]:
-    """
-    Where each photo's results go: in the output folder, under its own name, each elsewhere.
-
-    Args:
-        photos (`Sequence[Path]`):
-            Photos, videos and folders of photos. Nothing is opened, and what does not exist has a job too.
-        output (`Path`):
-            The folder of the results. Pictures in it are results of an earlier run.
+    Returns:
+        `Iterator[dict[str, Any]]`: the files and areas of each photo and video, photos first.
 
     Raises:
-        ValueError: If a folder holds no pictures, or there are none but those in the output folder.
+        ValueError: If the model has no class of that name.
     """
-    places: dict[Path, Path] = {}  # below the output folder, by photo
-    seen: set[Path] = set()
-    for given in photos:
-        for photo, place in _list_places(given, output):
-            if (real := _real_path(photo)) not in seen:
-                seen.add(real)
-                places[photo] = place
-    if not places:
-        raise ValueError(f"There are no photos but those in the output folder {output}.")
-    same_name = Counter(_comparable(_without_ending(place)) for place in places.values())
-    jobs: list[Job] = []
-    taken: set[str] = set()
-    for photo, place in places.items():
-        name = _without_ending(place)
-        if same_name[_comparable(name)] > 1:
-            name = place
-        name = name.with_name(_shorten(name.name))
-        unique, count = name, 1
-        while _comparable(unique) in taken:
-            count += 1
-            unique = name.with_name(f"{name.name}-{count}")
-        taken.add(_comparable(unique))
-        jobs.append(Job(photo, output / unique))
-    return jobs
+    for name in heat_maps:
+        find_class(name, segmenter.id2label)
+    videos = [job for job in jobs if is_video(job.source)]
+    photos = [job for job in jobs if not is_video(job.source)]
+    options = {"batch_size": batch_size, **(windows or {})}
+    if windows is None:
+        targets = {job.source: job.target for job in photos}
+        segmentations = segmenter(
+            iter(targets), on_error=on_error, return_logits=bool(heat_maps), return_photo=True, **options
+        )
+        # The next photo is segmented while the files of the last one are written.
+        written = map_ahead(lambda one: write_results(one, targets[one.source], heat_maps), segmentations)
+    else:
+        progress = len(photos) == 1
+        written = _one_by_one(lambda job: _segment_in_windows(segmenter, job, progress, options), photos, on_error)
+    yield from tqdm(written, total=len(photos), unit="photo", disable=len(photos) < 2)
+    yield from _one_by_one(lambda job: _segment_video(segmenter, job, options), videos, on_error)
 
 
-def _list_places(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Photos, and where they would lie in the output folder; results of an earlier run are no photos."""
-    if not given.is_dir():
-        yield given, Path(given.name)
-        return
-    for file in list_pictures(given):
-        if not _real_path(file).is_relative_to(_real_path(output)):
-            yield file, given.resolve().name / file.relative_to(given)
+def _one_by_one(
+    segment: Callable[[Job], dict[str, Any]],
+    jobs: Sequence[Job],
+    on_error: Callable[[Any, UnreadableImageError], None],
+) -> Iterator[dict[str, Any]]:
+    for job in jobs:
+        try:
+            yield segment(job)
+        except UnreadableImageError as error:
+            on_error(job.source, error)
 
 
-def _real_path(path: Path) -> Path:
-    """Where a path leads to; where its links go round in circles, which Path.resolve refuses, to one of them."""
-    return Path(os.path.realpath(path))
+def _segment_in_windows(segmenter: Segmenter, job: Job, progress: bool, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Segment a photo of any size and write its results."""
+    output = None
+    if job.source.suffix.lower() in _READ_IN_BANDS:
+        output = get_result_path(job.target, "classes.tif")
+        output.parent.mkdir(parents=True, exist_ok=True)
+    return write_results(
+        segmenter(job.source, output=output, return_photo=True, progress=progress, **options), job.target
+    )
 
 
-def _shorten(name: str, longest: int = _LONGEST_NAME) -> str:
-    """A name, or as much of its beginning as has so many bytes; by default, as the results' endings leave room for."""
-    while len(os.fsencode(name)) > longest:
-        name = name[:-1]
-    return name
-
-
-def _without_ending(path: Path) -> Path:
-    """A path without its file's ending, which files named by dots keep: "..jpg"."""
-    return path.with_suffix("") if path.stem.strip(".") else path
-
-
-def _comparable(path: Path) -> str:
-    """The same for paths that are one file where upper and lower case are the same."""
-    return str(path).casefold()
-
-
-def write_results(segmentation: "Segmentation", target: Path, heat_maps: Sequence[str] = ()) -> dict[str, Any]:
+def write_results(segmentation: Segmentation, target: Path, heat_maps: Sequence[str] = ()) -> dict[str, Any]:
     """
-    Write one photo's results: the overlay, the classes, their areas, and heat maps.
+    Write the results of one photo: the overlay, the classes, their areas, and heat maps.
 
     Args:
         segmentation ([`Segmentation`]):
-            What the photo was segmented into; the photo is read again.
+            The photo's segmentation; its photo is read again if it was not kept.
         target (`Path`):
-            What the paths begin with: `_overlay.jpg`, `_classes.png`, `_areas.json`, `_heat-CLASS.jpg`.
+            The beginning of the paths: `_overlay.jpg`, `_classes.png`, `_areas.json`, `_heat-CLASS.jpg` follow.
         heat_maps (`Sequence[str]`, *optional*):
             Names of classes; they need the logits.
 
     Returns:
-        `dict[str, Any]`: what was written where, and the areas.
-
-    Raises:
-        UnreadableImageError: If the photo cannot be read again.
+        `dict[str, Any]`: the paths of the files, and the areas.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    overlay = target.with_name(f"{target.name}_overlay.jpg")
+    overlay = get_result_path(target, "overlay.jpg")
     segmentation.overlay(max_side=_LARGEST_OVERLAY).save(overlay, quality=90)
-    areas = segmentation.save(target.with_name(f"{target.name}_areas.json"))
-    classes = segmentation.file or segmentation.save(target.with_name(f"{target.name}_classes.png"))
+    areas = segmentation.save(get_result_path(target, "areas.json"))
+    classes = segmentation.file or segmentation.save(get_result_path(target, "classes.png"))
     files: dict[str, Any] = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
-    if heat_maps:
-        files["heat_maps"] = {name: str(_write_heat_map(segmentation, target, name)) for name in heat_maps}
+    for name in heat_maps:
+        path = get_heat_map_path(target, name, find_class(name, segmentation.id2label))
+        segmentation.heat_map(name, max_side=_LARGEST_OVERLAY).save(path, quality=90)
+        files.setdefault("heat_maps", {})[name] = str(path)
     return {"source": str(segmentation.source), "files": files, **segmentation.to_dict()}
 
 
-def _write_heat_map(segmentation: "Segmentation", target: Path, class_name: str) -> Path:
-    from ..visualization.heat_maps import find_class
+def _segment_video(segmenter: Segmenter, job: Job, options: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Segment a video and write its results: the overlay, a folder with each frame's classes, and all areas.
 
-    # Whoever made the model chose the class's name, and no name may lead out of the folder.
-    part = _shorten(re.sub(r"[^\w-]+", "-", class_name), _LONGEST_CLASS)
-    if part != class_name:
-        part = f"{part}-{find_class(class_name, segmentation.id2label)}"
-    file = target.with_name(f"{target.name}_heat-{part}.jpg")
-    segmentation.heat_map(class_name, max_side=_LARGEST_OVERLAY).save(file, quality=90)
-    return file
+    Where the video is damaged from some frame on, the results of the frames before it are written.
+    """
+    video = Video(job.source)
+    overlay, classes, areas = (
+        get_result_path(job.target, ending) for ending in ("overlay.mp4", "classes", "areas.json")
+    )
+    classes.mkdir(parents=True, exist_ok=True)
+    for file in classes.glob("*.png"):
+        if _FRAME.fullmatch(file.name):  # of an earlier video, perhaps a longer one
+            file.unlink()
+    frames: list[dict[str, Any]] = []
+
+    def draw(numbered: tuple[int, Segmentation]) -> tuple[np.ndarray, dict[str, float]]:
+        index, segmentation = numbered
+        segmentation.save(classes / f"{index:06}.png")
+        return np.asarray(segmentation.overlay(legend=False)), segmentation.area_shares
+
+    segmentations = tqdm(
+        segmenter(video, **options), desc=printable(video.path.name), total=video.num_frames, unit="frame"
+    )
+    try:
+        with VideoWriter(overlay, video.frame_rate) as writer:
+            # The next frame is segmented while the last one is drawn.
+            for image, shares in map_ahead(draw, enumerate(segmentations)):
+                time = video.times[len(frames)]
+                writer.write(image, time)
+                frames.append({"time": round(time, 6), "shares": shares})
+    finally:
+        _write_video_areas(areas, video, frames)
+    files = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
+    return {"source": str(video.path), "files": files, "num_frames": len(frames)}
+
+
+def _write_video_areas(path: Path, video: Video, frames: list[dict[str, Any]]) -> None:
+    """Write the shares of each frame, and their means over the video, the largest first."""
+    totals: Counter[str] = Counter()
+    for frame in frames:
+        totals.update(frame["shares"])
+    areas = {
+        "frame_rate": float(video.frame_rate),
+        "num_frames": len(frames),
+        "mean_shares": {name: total / len(frames) for name, total in totals.most_common()},
+        "frames": frames,
+    }
+    path.write_text(json.dumps(areas, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

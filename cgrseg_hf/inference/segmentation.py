@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the Segmenter answers: one picture's label map, and what people do with it."""
+"""The classes of one image: areas, overlays, files, and the forms that other tools take."""
 
 import io
 import json
@@ -13,16 +13,19 @@ import torch
 from PIL import Image
 
 from ..model.image_reading_cgrseg import ImageSource, UnreadableImageError, describe_source, read_image, to_photo
+from ..utils.optional import import_optional
 from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
 from ..visualization.heat_maps import find_class
 from ..visualization.photos import check_opacity
-from .annotations import Polygon, make_detections, make_masks, make_polygons, make_rle
 from .image_rows import TiffRows, read_reduced
 from .label_map_files import open_label_map, save_label_map
-from .resampling import map_strips, scores_of_region
+from .resampling import reduce_scores, resize_logits_region
 
 if TYPE_CHECKING:
     import supervision
+
+# The outline, and after it the holes, each (corners, 2): x and y.
+Polygon = list[np.ndarray]
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".json")
 
@@ -161,7 +164,7 @@ class Segmentation:
                 f"to {width - 1}."
             )
         region = (slice(row, row + 1), slice(column, column + 1))
-        scores = scores_of_region(self._kept_logits, self.logits_image_size, self.size, region)
+        scores = resize_logits_region(self._kept_logits, self.logits_image_size, self.size, region)
         return scores.softmax(dim=0)[:, 0, 0].cpu().numpy()
 
     def probability_map(self, class_name: str | int, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -181,7 +184,7 @@ class Segmentation:
             ValueError: If the logits were not kept, or there is no such class.
         """
         class_id = find_class(class_name, self.id2label)
-        return map_strips(
+        return reduce_scores(
             lambda scores: scores.softmax(dim=0)[class_id],
             self._kept_logits,
             self.logits_image_size,
@@ -329,7 +332,10 @@ class Segmentation:
             `tuple[list[int], numpy.ndarray]`: ids of the classes, the largest first, and in the same order where they
             are: `(classes, height, width)`, bool.
         """
-        return self.class_ids, make_masks(self.label_map, self.class_ids)
+        masks = np.empty((len(self.class_ids), *self.size), dtype=bool)
+        for mask, class_id in zip(masks, self.class_ids):
+            np.equal(self.label_map, class_id, out=mask)
+        return self.class_ids, masks
 
     def to_polygons(self) -> dict[int, list[Polygon]]:
         """
@@ -348,7 +354,13 @@ class Segmentation:
         Raises:
             ImportError: If the extra `coco` is not installed.
         """
-        return make_polygons(self.label_map, self.class_ids)
+        features = import_optional("rasterio.features", extra="coco", purpose="Polygons")
+        polygons: dict[int, list[Polygon]] = {class_id: [] for class_id in self.class_ids}
+        for shape, class_id in features.shapes(np.ascontiguousarray(self.label_map), connectivity=4):
+            # GeoJSON repeats a ring's first corner at its end.
+            rings = [np.array(ring[:-1], dtype=np.int32) for ring in shape["coordinates"]]
+            polygons[int(class_id)].append(rings)
+        return polygons
 
     def to_rle(self) -> dict[int, dict[str, Any]]:
         """
@@ -362,7 +374,12 @@ class Segmentation:
         Raises:
             ImportError: If the extra `coco` is not installed.
         """
-        return make_rle(self.label_map, self.class_ids)
+        coco_mask = import_optional("pycocotools.mask", extra="coco", purpose="Run-length encodings")
+        encodings = {}
+        for class_id in self.class_ids:
+            encoding = coco_mask.encode(np.asfortranarray(self.label_map == class_id, dtype=np.uint8))
+            encodings[class_id] = {"size": list(encoding["size"]), "counts": encoding["counts"].decode("ascii")}
+        return encodings
 
     def to_detections(self) -> "supervision.Detections":
         """
@@ -375,7 +392,14 @@ class Segmentation:
         Raises:
             ImportError: If the extra `supervision` is not installed.
         """
-        return make_detections(self.label_map, self.class_ids, self.id2label)
+        supervision = import_optional("supervision", extra="supervision", purpose="Detections")
+        class_ids, masks = self.to_masks()
+        return supervision.Detections(
+            xyxy=supervision.mask_to_xyxy(masks).astype(np.float32),
+            mask=masks,
+            class_id=np.array(class_ids, dtype=int),
+            data={"class_name": np.array([self.id2label[class_id] for class_id in class_ids])},
+        )
 
     def save(self, path: str | os.PathLike) -> Path:
         """

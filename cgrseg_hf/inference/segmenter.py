@@ -1,21 +1,17 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """From photos of any kind and number to label maps, with reading, computing and post-processing at the same time."""
 
-import itertools
-import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
-from transformers import AutoImageProcessor, BaseImageProcessor, BatchFeature
+from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
 from ..data.layouts import list_pictures
@@ -23,40 +19,42 @@ from ..engines.engine import Engine
 from ..engines.memory import keep_freed_memory  # noqa: F401 (a public name of this package)
 from ..engines.names import EngineName
 from ..export.choosing import make_engine
-from ..model.configuration_cgrseg import SIZE_DIVISOR
-from ..model.geometry_cgrseg import image_size_of_input
-from ..model.image_processing_cgrseg import CGRSegImageProcessingMixin
 from ..model.image_reading_cgrseg import (
     ImageSource,
     UnreadableImageError,
-    describe_source,
     describe_type,
     is_image_source,
     is_path,
-    read_image,
-    to_photo,
 )
-from ..model.post_processing_cgrseg import label_map_dtype, label_map_from_logits, resize_logits
 from ..pretrained import DEFAULT_MODEL
 from ..pretrained.locating import locate_model
-from ..visualization import class_colors
-from .image_rows import ImageRows, open_rows, read_reduced
-from .label_map_files import check_strips_suffix, label_type, write_strips
-from .resampling import pixel_entropy
-from .segmentation import Segmentation, count_pixels
-from .threads import map_ahead
-from .tiling import TileGrid, TileSettings, Window, blend_into_strips, read_windows
+from .pipeline import Failure, Pipeline, attempt
+from .segmentation import Segmentation
+from .tiling import TileSettings
+from .whole_images import Kept, segment_whole
+from .windows import segment_in_windows
 
 logger = logging.get_logger(__name__)
 
 UnreadablePictureError = UnreadableImageError  # another public name
 
-# Photos that may wait for others of their size, in batches.
-_BATCHES_WAITING = 4
-
-Opened = TypeVar("Opened")
-Prepared = TypeVar("Prepared")
 OnError = Literal["raise", "skip"] | Callable[[Any, UnreadableImageError], None]
+
+
+class SegmentOptions(TypedDict, total=False):
+    """Options of a call of the [`Segmenter`], for type checkers; see [`Segmenter.__call__`]."""
+
+    batch_size: int
+    on_error: OnError
+    return_scores: bool
+    return_entropy: bool
+    return_logits: bool
+    return_photo: bool
+    tile: int | None
+    overlap: int | None
+    scale: float
+    output: str | os.PathLike | None
+    progress: bool
 
 
 class Segmenter:
@@ -105,12 +103,6 @@ class Segmenter:
         self.max_pixels = max_pixels
         self.num_threads_reading = num_threads_reading
         self.id2label: dict[int, str] = dict(engine.config.id2label)
-        self._reading = {
-            "num_channels": len(np.atleast_1d(image_processor.image_mean)),
-            "do_convert_rgb": image_processor.do_convert_rgb is not False,
-            "do_rescale": image_processor.do_rescale,
-            "rescale_factor": image_processor.rescale_factor,
-        }
 
     def __repr__(self) -> str:
         engine = self.engine
@@ -164,21 +156,39 @@ class Segmenter:
             num_threads_reading=num_threads_reading,
         )
 
+    @overload
+    def __call__(self, images: Image.Image | IO[bytes], **options: Unpack[SegmentOptions]) -> Segmentation: ...
+
+    @overload
+    def __call__(
+        self, images: list[ImageSource] | tuple[ImageSource, ...], **options: Unpack[SegmentOptions]
+    ) -> list[Segmentation]: ...
+
+    # A path may be a photo or a folder, and an array one photo or several.
+    @overload
+    def __call__(
+        self, images: str | os.PathLike | np.ndarray | torch.Tensor, **options: Unpack[SegmentOptions]
+    ) -> Any: ...
+
+    @overload
+    def __call__(self, images: Iterable[ImageSource], **options: Unpack[SegmentOptions]) -> Iterator[Segmentation]: ...
+
     def __call__(
         self,
-        images: ImageSource | list[ImageSource] | Iterable[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         *,
         batch_size: int = 1,
         on_error: OnError = "raise",
         return_scores: bool = False,
         return_entropy: bool = False,
         return_logits: bool = False,
+        return_photo: bool = False,
         tile: int | None = None,
         overlap: int | None = None,
         scale: float = 1.0,
         output: str | os.PathLike | None = None,
         progress: bool = False,
-    ) -> Any:  # a path may be a photo or a folder, and a type checker would ask everybody which it was
+    ) -> Segmentation | list[Segmentation] | Iterator[Segmentation]:
         """
         Segment a photo or many.
 
@@ -200,6 +210,9 @@ class Segmenter:
             return_logits (`bool`, *optional*, defaults to `False`):
                 Whether to keep the network's logits, which take a fraction of the scores' memory:
                 [`~Segmentation.probabilities_at`] and [`~Segmentation.probability_map`] need them.
+            return_photo (`bool`, *optional*, defaults to `False`):
+                Whether to keep the decoded photo, so that [`~Segmentation.overlay`] and [`~Segmentation.heat_map`] do
+                not read its file again: 3 bytes a pixel. With `tile`, TIFF and `.npy` files stay open instead.
             tile (`int`, *optional*):
                 Run windows of so many pixels a side over each photo at its own resolution, and blend their logits
                 where they overlap. Memory is that of a row of windows, for files of any size if they are TIFF or
@@ -227,296 +240,58 @@ class Segmenter:
             raise ValueError(f"batch_size={batch_size}: at least one photo goes through the network at a time.")
         if on_error not in ("raise", "skip") and not callable(on_error):
             raise ValueError(f"on_error={on_error!r}: use 'raise', 'skip' or a function of the photo and its error.")
+        is_single, sources = _find_sources(images)
         if tile is None:
-            _refuse_given(overlap=overlap, output=output, scale=None if scale == 1 else scale)
-            segment = partial(self._segment_whole, batch_size, return_scores, return_entropy, return_logits)
+            _refuse_without_tile(overlap=overlap, output=output, scale=None if scale == 1 else scale)
+            kept = Kept(return_scores, return_entropy, return_logits, return_photo)
+            results = segment_whole(self._pipeline, sources, batch_size, kept)
         else:
-            _refuse_given_with_tile(return_scores, return_entropy, return_logits)
-            segment = partial(self._segment_in_windows, TileSettings(tile, overlap, scale), batch_size)
-
-        if is_path(images) and not os.fspath(images):
-            raise ValueError("Got an empty path: pass a photo or a folder.")
-        is_folder = is_path(images) and Path(images).is_dir()
-        if is_image_source(images) and not is_folder:
-            if tile is not None:
-                segment = partial(segment, output=None if output is None else Path(output), progress=progress)
-            (segmentation,) = _leave_out_failures(segment([images]), "raise")
+            if return_scores or return_entropy or return_logits:
+                raise ValueError("Scores, entropy and logits are not kept for windows: leave out tile= to get them.")
+            if output is not None and not is_single:
+                raise ValueError("output= is for one photo: pass the photos one by one, or save each result.")
+            segment = partial(
+                segment_in_windows,
+                self._pipeline,
+                settings=TileSettings(tile, overlap, scale),
+                batch_size=batch_size,
+                output=None if output is None else Path(output),
+                keep_rows=return_photo,
+                progress=progress and is_single,
+            )
+            results = (attempt(source, segment, source) for source in sources)
+        if is_single:
+            (segmentation,) = _handle_failures(results, "raise")
             return segmentation
-        if output is not None:
-            raise ValueError("output= is for one photo: pass the photos one by one, or save each result.")
-        if is_folder:
-            sources = list_pictures(images)
-        elif isinstance(images, Iterable) and getattr(images, "ndim", 4) == 4:
-            sources = images
-        else:
-            raise ValueError(f"Got {describe_type(images)}: pass a photo, a list of photos, a folder or an iterator.")
-        segmentations = _leave_out_failures(segment(sources), on_error)
+        segmentations = _handle_failures(results, on_error)
         if progress:
             total = len(sources) if hasattr(sources, "__len__") else None
             segmentations = iter(tqdm(segmentations, total=total, unit="photo"))
         is_list = isinstance(images, list | tuple | np.ndarray | torch.Tensor)
         return list(segmentations) if is_list else segmentations
 
-    def _segment_whole(
-        self,
-        batch_size: int,
-        return_scores: bool,
-        return_entropy: bool,
-        return_logits: bool,
-        sources: Iterable[ImageSource],
-    ) -> "Iterator[Segmentation | _Failure]":
-        photos = self._read_ahead(self._open, self._prepare, sources, batch_size)
-        for photo in self._run_in_groups(photos, batch_size):
-            if isinstance(photo, _Failure):
-                yield photo
-            else:
-                yield self._finish(photo, return_scores, return_entropy, return_logits)
-
-    def _read_ahead(
-        self,
-        read: Callable[[Any], Opened],
-        prepare: Callable[[Opened], Prepared],
-        items: Iterable[Any],
-        batch_size: int,
-    ) -> Iterator[Prepared]:
-        """Read, and where it wins prepare too, in threads while the network runs."""
-        ahead = {"num_ahead": batch_size + self.num_threads_reading, "num_threads": self.num_threads_reading}
-        if isinstance(items, list) and len(items) == 1:
-            return map(prepare, map(read, items))
-        if self.engine.device.type == "cpu" and self.engine.name in ("torch", "compile"):
-            # PyTorch has a team of threads for every thread that calls it. Where the network's team has all cores, a
-            # second one costs more than it does: each waits for the other at every step.
-            return map(prepare, map_ahead(read, items, **ahead))
-        return map_ahead(lambda item: prepare(read(item)), items, **ahead)
-
-    def _open(self, source: ImageSource) -> "_Photo | _Failure":
-        """Open and decode; runs in a thread."""
-        try:
-            return _Photo(source, pixels := read_image(source, self.max_pixels, **self._reading), pixels.shape[:2])
-        except UnreadableImageError as error:
-            return _Failure(source, error)
-
-    def _prepare(self, photo: "_Photo | _Failure") -> "_Photo | _Failure":
-        """Do what the image processor does."""
-        if isinstance(photo, _Failure):
-            return photo
-        try:
-            batch = self._preprocess(photo.pixels)
-        except (ValueError, TypeError) as error:  # the image processor's words on what it cannot take
-            return _Failure(photo.source, _refuse(describe_source(photo.source), error))
-        photo.pixel_values = self._pin(batch["pixel_values"])
-        # Image processors of other models pad nothing, and do not say so.
-        image_sizes = batch.get("image_sizes")
-        photo.input_size = tuple(batch["pixel_values"].shape[-2:])
-        photo.image_size = photo.input_size if image_sizes is None else tuple(image_sizes[0].tolist())
-        if is_path(photo.source):
-            photo.pixels = None  # read again where it is needed
-        return photo
-
-    def _preprocess(self, pixels: np.ndarray | torch.Tensor, **settings: Any) -> BatchFeature:
-        """Run the image processor on pixels (height, width, channels) as the reader returns them."""
-        processor = self.image_processor
-        if processor.do_rescale and torch.as_tensor(pixels).is_floating_point():
-            # Rescaled here, since the image processor would take a dark window for values from 0 to 1.
-            pixels, settings = pixels * processor.rescale_factor, {**settings, "do_rescale": False}
-        return processor(pixels, input_data_format="channels_last", return_tensors="pt", **settings)
-
-    def _pin(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return pixel_values.pin_memory() if self.engine.device.type == "cuda" else pixel_values
-
-    def _run_in_groups(self, photos: "Iterable[_Photo | _Failure]", batch_size: int) -> "Iterator[_Photo | _Failure]":
-        """Run photos of equal padded size together, and give all out in their order."""
-        queue: deque[_Photo | _Failure] = deque()
-        for photo in photos:
-            queue.append(photo)
-            if isinstance(photo, _Photo):
-                group = _group_of(photo, queue)
-                if len(group) == batch_size:
-                    self._run(group)
-            if len(queue) >= _BATCHES_WAITING * batch_size and _is_waiting(queue[0]):
-                self._run(_group_of(queue[0], queue))
-            while queue and not _is_waiting(queue[0]):
-                yield queue.popleft()
-        while queue:
-            if _is_waiting(queue[0]):
-                self._run(_group_of(queue[0], queue))
-            yield queue.popleft()
-
-    def _run(self, group: "list[_Photo]") -> None:
-        logits = self.engine(_join([photo.pixel_values for photo in group]))
-        for photo, of_photo in zip(group, logits):
-            photo.logits, photo.pixel_values = of_photo, None
-
-    def _finish(self, photo: "_Photo", return_scores: bool, return_entropy: bool, return_logits: bool) -> Segmentation:
-        target_size = photo.size
-        image_size = photo.image_size
-        if image_size_of_input(photo.logits, photo.input_size) is None:
-            # Of another model, such as SegFormer, with logits of another stride, which cover the padding too.
-            photo.logits, image_size = _crop_logits(photo.logits, photo.input_size, photo.image_size), None
-        scores = entropy = None
-        if return_scores:
-            scores = resize_logits(photo.logits[None].float(), image_size, target_size)[0]
-            label_map = scores.argmax(dim=0).to(self._label_dtype)
-        else:
-            label_map = label_map_from_logits(photo.logits, image_size, target_size, dtype=self._label_dtype)
-        if return_entropy:
-            entropy = pixel_entropy(photo.logits, image_size, target_size).cpu().numpy()
-        return Segmentation(
-            label_map.cpu().numpy().astype(label_type(len(self.id2label)), copy=False),
-            self.id2label,
-            source=photo.source,
-            read_photo=partial(self._read_photo, photo.source, photo.pixels),
-            scores=None if scores is None else scores.cpu().numpy(),
-            entropy=entropy,
-            logits=photo.logits.to("cpu", torch.float32, copy=True) if return_logits else None,
-            logits_image_size=image_size,
-        )
-
-    def _read_photo(self, source: ImageSource, pixels: np.ndarray | None, step: int) -> Image.Image:
-        pixels = read_image(source, self.max_pixels, **self._reading) if pixels is None else pixels
-        return to_photo(pixels[::step, ::step])
-
     @property
-    def _label_dtype(self) -> torch.dtype:
-        return label_map_dtype(len(self.id2label))
-
-    def _segment_in_windows(
-        self,
-        settings: TileSettings,
-        batch_size: int,
-        sources: Iterable[ImageSource],
-        output: Path | None = None,
-        progress: bool = False,
-    ) -> "Iterator[Segmentation | _Failure]":
-        for source in sources:
-            try:
-                yield self._segment_large(source, settings, batch_size, output, progress)
-            except UnreadableImageError as error:
-                yield _Failure(source, error)
-
-    def _segment_large(
-        self, source: ImageSource, settings: TileSettings, batch_size: int, output: Path | None, progress: bool
-    ) -> Segmentation:
-        if not isinstance(self.image_processor, CGRSegImageProcessingMixin):
-            raise ValueError("Windows (tile=…) are for CGRSeg and its image processors: leave out tile.")
-        if output is not None:
-            check_strips_suffix(output)
-            if is_path(source) and output.exists() and output.samefile(source):
-                raise ValueError(f"output={str(output)!r} is the photo itself: name another file.")
-        picture = open_rows(source, self.max_pixels, **self._reading)
-        grid = TileGrid(picture.size, settings, self._window_unit)
-        counts = np.zeros(len(self.id2label), dtype=np.int64)
-        dtype = label_type(len(self.id2label))
-
-        def strips() -> Iterator[np.ndarray]:
-            with tqdm(total=len(grid), unit="window", disable=not progress) as bar:
-                logits = self._run_windows(picture, describe_source(source), grid, batch_size, bar)
-                for strip in blend_into_strips(logits, grid, self._label_dtype):
-                    np.add(counts, count_pixels(strip, len(counts)), out=counts)
-                    yield strip.astype(dtype, copy=False)
-
-        if output is None:
-            label_map = np.empty(picture.size, dtype=dtype)
-            top = 0
-            for strip in strips():
-                label_map[top : top + len(strip)] = strip
-                top += len(strip)
-        else:
-            label_map = output
-            write_strips(output, strips(), picture.size, dtype, class_colors(self.id2label))
-        return Segmentation(
-            label_map,
-            self.id2label,
-            size=picture.size,
-            pixel_counts=counts,
-            source=source,
-            read_photo=partial(self._read_large_photo, source),
-        )
-
-    def _read_large_photo(self, source: ImageSource, step: int) -> Image.Image:
-        return to_photo(read_reduced(open_rows(source, self.max_pixels, **self._reading), step))
-
-    @property
-    def _window_unit(self) -> int:
-        """What lengths of windows are multiples of: the network's unit, and the image processor's."""
-        divisor = self.image_processor.size_divisor if self.image_processor.do_pad else 1
-        return math.lcm(SIZE_DIVISOR, divisor)
-
-    def _run_windows(
-        self, picture: ImageRows, name: str, grid: TileGrid, batch_size: int, bar: tqdm
-    ) -> Iterator[tuple[int, int, torch.Tensor]]:
-        """The windows' logits, row by row; the next windows are read and prepared while these run."""
-        cuts = read_windows(picture, grid, self.image_processor.antialias)
-        prepare = partial(self._prepare_window, grid.window_size, name)
-        windows = self._read_ahead(lambda cut: cut(), prepare, cuts, batch_size)
-        while group := list(itertools.islice(windows, batch_size)):
-            logits = self.engine(_join([pixel_values for _, pixel_values in group]))
-            for (window, _), of_window in zip(group, logits):
-                yield window.row, window.column, of_window
-            bar.update(len(group))
-
-    def _prepare_window(self, size: tuple[int, int], name: str, window: Window) -> tuple[Window, torch.Tensor]:
-        """Do what the image processor does, but for the size."""
-        try:
-            pad_size = {"height": size[0], "width": size[1]}
-            batch = self._preprocess(window.pixels, do_resize=False, do_pad=True, pad_size=pad_size)
-        except (ValueError, TypeError) as error:  # such as values out of range, which the first window may not have
-            raise _refuse(name, error) from error
-        window.pixels = None
-        return window, self._pin(batch["pixel_values"])
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(self.engine, self.image_processor, self.max_pixels, self.num_threads_reading)
 
 
-@dataclass
-class _Failure:
-    """A photo that could not be read."""
-
-    source: Any
-    error: UnreadableImageError
-
-
-@dataclass
-class _Photo:
-    """A photo on its way; what is not needed any more is None."""
-
-    source: ImageSource
-    pixels: np.ndarray | None  # (height, width, channels)
-    size: tuple[int, int]
-    pixel_values: torch.Tensor | None = None  # (1, channels, height, width)
-    input_size: tuple[int, int] = (0, 0)  # of pixel_values
-    image_size: tuple[int, int] = (0, 0)  # in pixel_values, without padding
-    logits: torch.Tensor | None = None  # (num_labels, height / 8, width / 8)
+def _find_sources(images: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[ImageSource]]:
+    """Return whether one image was passed, and the images one by one."""
+    if is_path(images) and not os.fspath(images):
+        raise ValueError("Got an empty path: pass a photo or a folder.")
+    if is_path(images) and Path(images).is_dir():
+        return False, list_pictures(images)
+    if is_image_source(images):
+        return True, [images]
+    if isinstance(images, Iterable) and getattr(images, "ndim", 4) == 4:
+        return False, images
+    raise ValueError(f"Got {describe_type(images)}: pass a photo, a list of photos, a folder or an iterator.")
 
 
-def _refuse(name: str, error: Exception) -> UnreadableImageError:
-    """Put the photo's name before the image processor's words on an image that it cannot use."""
-    return UnreadableImageError(f"{name} cannot be used: {error}")
-
-
-def _crop_logits(logits: torch.Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
-    """Logits (num_labels, height, width) of the whole input to those of the image in it, to the nearest position."""
-    rows, columns = (
-        max(round(length * image / whole), 1) for length, image, whole in zip(logits.shape[1:], image_size, input_size)
-    )
-    return logits[:, :rows, :columns]
-
-
-def _join(batches: list[torch.Tensor]) -> torch.Tensor:
-    return batches[0] if len(batches) == 1 else torch.cat(batches)
-
-
-def _is_waiting(photo: _Photo | _Failure) -> bool:
-    return isinstance(photo, _Photo) and photo.logits is None
-
-
-def _group_of(photo: _Photo, queue: Iterable[_Photo | _Failure]) -> list[_Photo]:
-    """The photos that wait and have this one's padded size."""
-    shape = photo.pixel_values.shape
-    return [one for one in queue if _is_waiting(one) and one.pixel_values.shape == shape]
-
-
-def _leave_out_failures(results: Iterable[Segmentation | _Failure], on_error: OnError) -> Iterator[Segmentation]:
+def _handle_failures(results: Iterable[Segmentation | Failure], on_error: OnError) -> Iterator[Segmentation]:
+    """Yield the segmentations; raise, skip or report the failures."""
     for result in results:
-        if not isinstance(result, _Failure):
+        if not isinstance(result, Failure):
             yield result
         elif on_error == "raise":
             raise result.error
@@ -532,12 +307,7 @@ def _check_at_least_one(**arguments: int | None) -> None:
             raise ValueError(f"{name}={value}: it must be at least 1.")
 
 
-def _refuse_given(**arguments: Any) -> None:
+def _refuse_without_tile(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ValueError(f"{name}={value!r} is for windows: pass tile= too, such as tile=512.")
-
-
-def _refuse_given_with_tile(return_scores: bool, return_entropy: bool, return_logits: bool) -> None:
-    if return_scores or return_entropy or return_logits:
-        raise ValueError("Scores, entropy and logits are not kept for windows: leave out tile= to get them.")

@@ -1,16 +1,16 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Pictures of any size through a network in overlapping windows, in memory that a row of windows needs.
+"""Images of any size in overlapping windows, in the memory that a row of windows needs.
 
-Windows begin at multiples of 32 pixels, so that the logits of all lie on one grid with a position for every 8×8 pixels.
-They are blended there, where they are 64 times fewer than pixels, and each strip of rows that no later window changes
-becomes a strip of the label map.
+Windows begin at multiples of 32 pixels, so that the logits of all windows lie on one grid, one position for every 8×8
+pixels. The logits are blended on that grid, where they are 64 times fewer than pixels. Each strip of rows that no later
+window changes becomes a strip of the label map. All pairs are (height, width) or (row, column).
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from ..model.configuration_cgrseg import SIZE_DIVISOR
 from ..model.geometry_cgrseg import LOGITS_STRIDE
 from ..model.post_processing_cgrseg import label_map_from_logits
 from .image_rows import ImageRows
-from .resampling import resample, taps
+from .resampling import compute_taps, resample_region
 
 _SMALLEST_TILE = 64
 
@@ -27,7 +27,7 @@ _SMALLEST_TILE = 64
 @dataclass(frozen=True)
 class TileSettings:
     """
-    How a picture is cut into windows.
+    Settings that any image is cut into windows by.
 
     Args:
         tile (`int`):
@@ -36,11 +36,11 @@ class TileSettings:
             Pixels that neighbouring windows share at least; rounded up to a multiple of 32. By default a quarter of
             the tile.
         scale (`float`, *optional*, defaults to 1.0):
-            Size at which the network sees the picture, as a factor on its height and width; two digits behind the
-            point count. Tile and overlap are measured at this size.
+            Factor on the image's height and width at which the network sees it, to two decimal places. Tile and overlap
+            are measured at this size.
 
     Raises:
-        ValueError: If tile or scale are too small, or the overlap leaves no step.
+        ValueError: If tile or scale are too small, or the overlap is more than half a tile.
     """
 
     tile: int
@@ -49,27 +49,27 @@ class TileSettings:
 
     def __post_init__(self):
         if not isinstance(self.tile, int) or self.tile < _SMALLEST_TILE:
-            raise ValueError(f"tile={self.tile!r}: give the side of a window in pixels, at least {_SMALLEST_TILE}.")
+            raise ValueError(f"tile={self.tile!r}: pass the side of a window in pixels, at least {_SMALLEST_TILE}.")
         overlap = self.tile // 4 if self.overlap is None else self.overlap
         if not isinstance(overlap, int) or not 0 <= overlap <= self.tile // 2:
             raise ValueError(
-                f"overlap={overlap!r}: give pixels from 0 to half of tile={self.tile}, such as a quarter of it."
+                f"overlap={overlap!r}: pass pixels from 0 to half of tile={self.tile}, such as a quarter of it."
             )
         if not (math.isfinite(self.scale) and 0.01 <= self.scale <= 100):
-            raise ValueError(f"scale={self.scale!r}: give a factor on the picture's size, such as 0.5.")
+            raise ValueError(f"scale={self.scale!r}: pass a factor on the image's size, such as 0.5.")
         object.__setattr__(self, "overlap", overlap)
 
 
 @dataclass(frozen=True)
 class TileGrid:
     """
-    The windows over one picture.
+    The windows over one image.
 
     Args:
         size (`tuple[int, int]`):
-            Height and width of the picture.
+            Height and width of the image.
         settings ([`TileSettings`]):
-            How it is cut.
+            Sizes of the windows.
         unit (`int`, *optional*, defaults to 32):
             Windows begin and end at multiples of this many pixels, itself a multiple of 32.
     """
@@ -85,23 +85,23 @@ class TileGrid:
 
     @cached_property
     def scaled_size(self) -> tuple[int, int]:
-        """Height and width of the picture as the network sees it."""
+        """Height and width of the image as the network sees it."""
         return tuple(math.ceil(length * self.scale) for length in self.size)
 
     @cached_property
     def logits_size(self) -> tuple[int, int]:
-        """Height and width of the whole picture's logits."""
+        """Height and width of the whole image's logits."""
         return tuple(-(-length // LOGITS_STRIDE) for length in self.scaled_size)
 
     @cached_property
     def window_size(self) -> tuple[int, int]:
-        """Height and width of every window in pixels."""
+        """Height and width of every window in pixels of the scaled image."""
         tile = _round_up(self.settings.tile, self.unit)
         return tuple(min(tile, _round_up(length, self.unit)) for length in self.scaled_size)
 
     @cached_property
     def starts(self) -> tuple[list[int], list[int]]:
-        """First rows and first columns of the windows in pixels; they are spread evenly."""
+        """First rows and first columns of the windows in pixels of the scaled image, evenly spread."""
         overlap = _round_up(self.settings.overlap, self.unit)
         return tuple(
             place_windows(_round_up(length, self.unit), window, overlap, self.unit)
@@ -109,12 +109,17 @@ class TileGrid:
         )
 
     @cached_property
+    def logits_starts(self) -> tuple[list[int], list[int]]:
+        """First rows and first columns of the windows' logits in the whole image's logits."""
+        return tuple([start // LOGITS_STRIDE for start in starts] for starts in self.starts)
+
+    @cached_property
     def weights(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """For each row of windows the weights of its logits' rows, and for each column those of its columns."""
+        """Weights of the logits' rows for each row of windows, and of their columns for each column of windows."""
         overlap = _round_up(self.settings.overlap, self.unit) // LOGITS_STRIDE
         return tuple(
-            blending_weights([start // LOGITS_STRIDE for start in starts], window // LOGITS_STRIDE, overlap, length)
-            for starts, window, length in zip(self.starts, self.window_size, self.logits_size)
+            compute_blending_weights(starts, window // LOGITS_STRIDE, overlap, length)
+            for starts, window, length in zip(self.logits_starts, self.window_size, self.logits_size)
         )
 
     def __len__(self) -> int:
@@ -122,7 +127,7 @@ class TileGrid:
 
 
 def place_windows(length: int, window: int, overlap: int, unit: int) -> list[int]:
-    """Where windows begin that cover a side and share at least the overlap; all lengths are multiples of the unit."""
+    """Spread windows over a side so that they share at least the overlap; all lengths are multiples of the unit."""
     span = length - window
     if span <= 0:
         return [0]
@@ -130,37 +135,37 @@ def place_windows(length: int, window: int, overlap: int, unit: int) -> list[int
     return [round(index * span / steps / unit) * unit for index in range(steps + 1)]
 
 
-def blending_weights(starts: list[int], window: int, overlap: int, length: int) -> list[torch.Tensor]:
+def compute_blending_weights(starts: list[int], window: int, overlap: int, length: int) -> list[torch.Tensor]:
     """
-    Weights of windows along a side: they rise over the overlap, fall again, and sum to one at every position.
+    Compute weights of windows along a side: they rise over the overlap, fall again, and sum to 1 at every position.
 
     Args:
         starts (`list[int]`): First positions of the windows.
-        window (`int`): Positions of each.
+        window (`int`): Positions of each window.
         overlap (`int`): Positions over which the weights rise.
         length (`int`): Positions of the side; the last window may reach beyond it.
 
     Returns:
-        `list[torch.Tensor]`: the weights of each window's positions that lie on the side, float32.
+        `list[torch.Tensor]`: for each window the weights of its positions on the side, `(positions,)`, float32.
     """
-    to_border = torch.arange(window, dtype=torch.float64) + 0.5
-    rising = (torch.minimum(to_border, to_border.flip(0)) / max(overlap, 1)).clamp(max=1)
-    parts = [(slice(start, min(start + window, length))) for start in starts]
+    distance_to_border = torch.arange(window, dtype=torch.float64) + 0.5
+    ramp = (torch.minimum(distance_to_border, distance_to_border.flip(0)) / max(overlap, 1)).clamp(max=1)
+    parts = [slice(start, min(start + window, length)) for start in starts]
     total = torch.zeros(length, dtype=torch.float64)
     for part in parts:
-        total[part] += rising[: part.stop - part.start]
-    return [(rising[: part.stop - part.start] / total[part]).float() for part in parts]
+        total[part] += ramp[: part.stop - part.start]
+    return [(ramp[: part.stop - part.start] / total[part]).float() for part in parts]
 
 
 @dataclass
 class Window:
     """
-    One window's pixels.
+    The pixels of one window.
 
     Args:
-        row (`int`), column (`int`): Which one it is.
+        row (`int`), column (`int`): The window's place among the windows.
         pixels (`numpy.ndarray` or `torch.Tensor` of shape `(height, width, channels)`):
-            The picture in it, without what of the window lies beyond the picture.
+            The image in the window; shorter than the window where that reaches beyond the image.
     """
 
     row: int
@@ -168,133 +173,132 @@ class Window:
     pixels: np.ndarray | torch.Tensor
 
 
-def read_windows(picture: ImageRows, grid: TileGrid, antialias: bool = False) -> Iterator[Callable[[], Window]]:
+def cut_windows(image: ImageRows, grid: TileGrid, antialias: bool = False) -> Iterator[Callable[[], Window]]:
     """
-    Functions that cut the windows out of a picture, row by row; each row of windows is read once.
+    Yield functions that cut the windows out of an image, row by row; each row of windows is read once.
 
     Args:
-        picture ([`ImageRows`]): The picture.
+        image ([`ImageRows`]): The image.
         grid ([`TileGrid`]): The windows.
-        antialias (`bool`, *optional*, defaults to `False`): Whether to smooth where the picture is made smaller.
+        antialias (`bool`, *optional*, defaults to `False`): Whether to smooth where the image is made smaller.
     """
     scale = float(grid.scale)
-    for row, start in enumerate(grid.starts[0]):
-        rows = slice(start, min(start + grid.window_size[0], grid.scaled_size[0]))
-        top, bottom = _needed(rows, scale, grid.size[0], antialias)
-        band = picture.read(top, bottom)
+    for row, top in enumerate(grid.starts[0]):
+        rows = slice(top, min(top + grid.window_size[0], grid.scaled_size[0]))
+        first_row, last_row = _find_source_range(rows, scale, grid.size[0], antialias)
+        band = image.read(first_row, last_row)
         for column, left in enumerate(grid.starts[1]):
             columns = slice(left, min(left + grid.window_size[1], grid.scaled_size[1]))
-            yield _Cut(band, top, row, column, (rows, columns), grid, antialias)
+            yield partial(_cut_window, band, first_row, (row, column), (rows, columns), grid, antialias)
 
 
-@dataclass
-class _Cut:
-    band: np.ndarray
-    top: int
-    row: int
-    column: int
-    region: tuple[slice, slice]
-    grid: TileGrid
-    antialias: bool
-
-    def __call__(self) -> Window:
-        scale = float(self.grid.scale)
-        left, right = _needed(self.region[1], scale, self.grid.size[1], self.antialias)
-        pixels = self.band[:, left:right]
-        if scale != 1:
-            pixels = resample(pixels, (self.top, left), self.region, scale, self.grid.size, self.antialias)
-        return Window(self.row, self.column, pixels)
+def _cut_window(
+    band: np.ndarray,
+    first_row: int,
+    place: tuple[int, int],
+    region: tuple[slice, slice],
+    grid: TileGrid,
+    antialias: bool,
+) -> Window:
+    """Cut a region (rows, columns) of the scaled image out of a band of the image that begins at `first_row`."""
+    scale = float(grid.scale)
+    left, right = _find_source_range(region[1], scale, grid.size[1], antialias)
+    pixels = band[:, left:right]
+    if scale != 1:
+        pixels = resample_region(pixels, (first_row, left), region, scale, grid.size, antialias)
+    return Window(*place, pixels)
 
 
-def _needed(region: slice, scale: float, length: int, antialias: bool) -> tuple[int, int]:
-    """First and last but one of a side's pixels that a region of the resized side is made of."""
+def _find_source_range(region: slice, scale: float, length: int, antialias: bool) -> tuple[int, int]:
+    """Find the positions, from the first to before the last, that a region of a resized side is made of."""
     if scale == 1:
         return region.start, region.stop
-    ends = [taps(slice(at, at + 1), scale, length, antialias)[0] for at in (region.start, region.stop - 1)]
-    return int(ends[0].min()), int(ends[1].max()) + 1
+    first, last = (
+        compute_taps(slice(at, at + 1), scale, length, antialias)[0] for at in (region.start, region.stop - 1)
+    )
+    return int(first.min()), int(last.max()) + 1
 
 
 def blend_into_strips(
-    logits: Iterable[tuple[int, int, torch.Tensor]], grid: TileGrid, label_type: torch.dtype = torch.uint8
+    window_logits: Iterable[tuple[int, int, torch.Tensor]], grid: TileGrid, dtype: torch.dtype = torch.uint8
 ) -> Iterator[np.ndarray]:
     """
-    Blend the windows' logits, and give the label map in strips of rows as they become final.
+    Blend the logits of windows, and yield the label map in strips of rows as they become final.
+
+    Blending is written by hand, since libraries blend windows of pixels: 64 times the memory, of the whole image.
 
     Args:
-        logits (`Iterable`):
+        window_logits (`Iterable`):
             Row and column of each window, and its logits `(num_labels, window height / 8, window width / 8)`, row by
             row.
         grid ([`TileGrid`]):
             The windows.
-        label_type (`torch.dtype`, *optional*, defaults to `torch.uint8`):
+        dtype (`torch.dtype`, *optional*, defaults to `torch.uint8`):
             Type of the strips.
 
     Returns:
         `Iterator[numpy.ndarray]`: arrays `(rows, width)` that make up the label map, from top to bottom.
     """
-    length, width = grid.logits_size
-    down, across = grid.weights
-    starts = [[start // LOGITS_STRIDE for start in starts] for starts in grid.starts]
-    held, first, done = None, 0, 0  # rows of blended logits, which of all is the first, rows of pixels given out
-    for row, column, of_window in logits:
-        begin, left = starts[0][row], starts[1][column]
-        weights = (down[row][:, None] * across[column]).to(of_window.device)
-        height_inside, width_inside = weights.shape
+    num_logits_rows, num_logits_columns = grid.logits_size
+    row_starts, column_starts = grid.logits_starts
+    row_weights, column_weights = grid.weights
+    # Blended logits (num_labels, rows, columns), the logits row that is their first, and the next pixel row to yield.
+    blended, logits_row, pixel_row = None, 0, 0
+    for row, column, logits in window_logits:
+        weights = (row_weights[row][:, None] * column_weights[column]).to(logits.device)
+        height, width = weights.shape
+        top, left = row_starts[row] - logits_row, column_starts[column]
         if column == 0:
-            held = _extend(held, begin + height_inside - first, (len(of_window), width), of_window)
-        part = held[:, begin - first : begin - first + height_inside, left : left + width_inside]
-        part.addcmul_(of_window[:, :height_inside, :width_inside], weights)
-        if column < len(starts[1]) - 1:
+            taller = logits.new_zeros(len(logits), top + height, num_logits_columns)
+            if blended is not None:
+                taller[:, : blended.shape[1]] = blended
+            blended = taller
+        blended[:, top : top + height, left : left + width].addcmul_(logits[:, :height, :width], weights)
+        if column < len(column_starts) - 1:
             continue
-        final = length if row == len(starts[0]) - 1 else starts[0][row + 1]
-        known = grid.size[0] if final == length else _rows_known(final, grid.scale)
-        if known > done:
-            yield _classify_strip(held[:, : final - first], first, done, known, grid, label_type)
-            done = known
-            next_first = _first_row_needed(done, grid.scale)
-            held, first = held[:, next_first - first :].clone(), next_first
+        is_last_row = row == len(row_starts) - 1
+        final_logits_row = num_logits_rows if is_last_row else row_starts[row + 1]
+        final_pixel_row = grid.size[0] if is_last_row else _count_final_pixel_rows(final_logits_row, grid.scale)
+        if final_pixel_row > pixel_row:
+            final = blended[:, : final_logits_row - logits_row]
+            yield _classify_strip(final, logits_row, slice(pixel_row, final_pixel_row), grid, dtype)
+            pixel_row = final_pixel_row
+            next_logits_row = _find_first_logits_row(pixel_row, grid.scale)
+            blended, logits_row = blended[:, next_logits_row - logits_row :].clone(), next_logits_row
 
 
-def _extend(held: torch.Tensor | None, num_rows: int, other_sizes: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
-    num_labels, width = other_sizes
-    extended = like.new_zeros(num_labels, num_rows, width)
-    if held is not None:
-        extended[:, : held.shape[1]] = held
-    return extended
+def _count_final_pixel_rows(num_logits_rows: int, scale: Fraction) -> int:
+    """Count the pixel rows above the centre of the last of so many logits rows: later rows do not change them."""
+    return max(math.ceil((num_logits_rows - Fraction(1, 2)) * LOGITS_STRIDE / scale - Fraction(1, 2)), 0)
 
 
-def _rows_known(num_rows: int, scale: Fraction) -> int:
-    """How many rows of pixels lie above the centre of the last of so many rows of logits."""
-    return max(math.ceil((num_rows - Fraction(1, 2)) * LOGITS_STRIDE / scale - Fraction(1, 2)), 0)
+def _find_first_logits_row(pixel_row: int, scale: Fraction) -> int:
+    """Find the last logits row that begins where a pixel row does and is not below what a pixel row needs."""
+    above = max(math.floor((pixel_row + Fraction(1, 2)) * scale / LOGITS_STRIDE - Fraction(1, 2)), 0)
+    return above // _compute_period(scale) * _compute_period(scale)
 
 
-def _first_row_needed(row: int, scale: Fraction) -> int:
-    """The last row of logits that begins where a row of pixels does and is not below what pixel row `row` needs."""
-    above = max(math.floor((row + Fraction(1, 2)) * scale / LOGITS_STRIDE - Fraction(1, 2)), 0)
-    return above // _period(scale) * _period(scale)
-
-
-def _period(scale: Fraction) -> int:
-    """Every so many positions of the logits, one begins where a pixel does."""
+def _compute_period(scale: Fraction) -> int:
+    """Compute after how many positions of the logits one begins again where a pixel does."""
     return (scale / LOGITS_STRIDE).numerator
 
 
 def _classify_strip(
-    logits: torch.Tensor, first: int, begin: int, end: int, grid: TileGrid, label_type: torch.dtype
+    logits: torch.Tensor, logits_row: int, pixel_rows: slice, grid: TileGrid, dtype: torch.dtype
 ) -> np.ndarray:
-    """Rows of pixels from `begin` to before `end` from rows of logits of which the first is row `first` of all."""
+    """Classify rows of pixels from logits (num_labels, rows, columns) that begin at row `logits_row` of all."""
     scale, width = grid.scale, grid.size[1]
-    first_pixel = int(first * LOGITS_STRIDE / scale)
+    first_pixel_row = int(logits_row * LOGITS_STRIDE / scale)
     if scale == 1:
-        image_size = target_size = (min(logits.shape[1] * LOGITS_STRIDE, grid.size[0] - first_pixel), width)
+        image_size = target_size = (min(logits.shape[1] * LOGITS_STRIDE, grid.size[0] - first_pixel_row), width)
     else:
         # So many positions that the ratio of their pixels to the label map's is the scale, without a remainder.
-        padding = [-length % _period(scale) for length in logits.shape[1:]]
+        padding = [-length % _compute_period(scale) for length in logits.shape[1:]]
         logits = torch.nn.functional.pad(logits, (0, padding[1], 0, padding[0]), mode="replicate")
         image_size = tuple(length * LOGITS_STRIDE for length in logits.shape[1:])
         target_size = tuple(int(length / scale) for length in image_size)
-    strip = label_map_from_logits(logits, image_size, target_size, dtype=label_type)
-    return strip[begin - first_pixel : end - first_pixel, :width].cpu().numpy()
+    strip = label_map_from_logits(logits, image_size, target_size, dtype=dtype)
+    return strip[pixel_rows.start - first_pixel_row : pixel_rows.stop - first_pixel_row, :width].cpu().numpy()
 
 
 def _round_up(length: int, unit: int) -> int:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cgrseg_hf import CGRSegForSemanticSegmentation, CGRSegImageProcessor
 from cgrseg_hf.commands.main import app
 from cgrseg_hf.inference import Segmentation, Segmenter, Video, VideoWriter
-from cgrseg_hf.inference.results import _write_heat_map
+from cgrseg_hf.inference.result_paths import get_heat_map_path
 
 
 @pytest.fixture(scope="module")
@@ -97,32 +97,26 @@ def test_photos_of_one_name_do_not_collide(predict):
 def test_bad_files_are_listed_and_the_others_segmented(predict):
     save_photo(Path("in/good.jpg"))
     Path("in/bad.jpg").write_text("no picture")
+    Path("in/loop.jpg").symlink_to("loop.jpg")
+    Path("in/gone.jpg").symlink_to("nowhere.jpg")
     done = predict("in", "missing.jpg", "-o", "out")
-    assert done.exit_code == 1
-    assert "in/bad.jpg cannot be read" in done.output
-    assert "missing.jpg cannot be read" in done.output
-    assert "1 of 3 photos are segmented" in done.stdout.strip().splitlines()[-1]
+    assert (done.exit_code, isinstance(done.exception, SystemExit)) == (1, True)
+    for file in ("in/bad.jpg", "in/loop.jpg", "in/gone.jpg", "missing.jpg"):
+        assert done.output.count(f"{file} cannot be read") == 1
+    assert "1 of 5 photos are segmented" in done.stdout.strip().splitlines()[-1]
     assert len(files_in("out")) == 3
-    assert predict("in/good.jpg", "missing.jpg", "-o", "out").exit_code == 1
     none = predict("in/bad.jpg", "-o", "none")
     assert none.stdout.strip().splitlines()[-1] == "0 of 1 photos are segmented"
 
 
-def test_results_are_no_photos(predict):
-    save_photo(Path("out/street_overlay.png"))
-    done = predict("out", "-o", "out")
-    assert done.exit_code == 2
-    assert "There are no photos but those in the output folder out." in done.output
-
-
-def test_links_that_lead_nowhere(predict):
-    save_photo(Path("in/good.jpg"))
-    Path("in/loop.jpg").symlink_to("loop.jpg")
-    Path("in/gone.jpg").symlink_to("nowhere.jpg")
-    done = predict("in", "-o", "out")
-    assert (done.exit_code, isinstance(done.exception, SystemExit)) == (1, True)
-    assert "in/loop.jpg cannot be read" in done.output and "in/gone.jpg cannot be read" in done.output
-    assert len(files_in("out")) == 3
+def test_results_are_not_photos(predict):
+    save_photo(Path("in/photo.jpg"))
+    for _ in range(2):
+        assert "1 of 1" in predict("in", "-o", "in/out").output
+    assert len(files_in("in/out")) == 3
+    refused = predict("in/out", "-o", "in/out")
+    assert refused.exit_code == 2
+    assert "There are no photos but those in the output folder in/out." in refused.output
 
 
 def test_the_longest_names(predict):
@@ -133,22 +127,21 @@ def test_the_longest_names(predict):
     assert len(files_in("out")) == 9
 
 
-def test_a_photo_that_goes_while_it_is_segmented(predict, monkeypatch):
-    """It is read once more for the overlay; the others are written all the same."""
-    save_photo(Path("in/a.jpg"))
-    save_photo(Path("in/b.jpg"))
-    overlay = Segmentation.overlay
+@pytest.mark.parametrize("arguments", [("--heat-map", "LABEL_1", "--heat-map", "LABEL_3"), ("--tile", "64")])
+def test_a_photo_is_opened_once(predict, arguments):
+    """Overlays and heat maps are drawn over the pixels that were segmented."""
+    save_photo(Path("photo.jpg"))
+    opened: list[str] | None = []
 
-    def remove_first(segmentation, **settings):
-        segmentation.source.unlink() if segmentation.source.name == "a.jpg" else None
-        return overlay(segmentation, **settings)
+    def note(event, values):  # stays until Python ends
+        if event == "open" and opened is not None:
+            opened.append(str(values[0]))
 
-    monkeypatch.setattr(Segmentation, "overlay", remove_first)
-    done = predict("in", "-o", "out")
-    assert done.exit_code == 1
-    assert "in/a.jpg cannot be read as an image: no such file" in done.output
-    assert "1 of 2 photos are segmented" in done.output
-    assert [file for file in files_in("out") if "b" in file] == files_in("out")
+    sys.addaudithook(note)
+    done = predict("photo.jpg", "-o", "out", *arguments)
+    photos, opened = opened.count("photo.jpg"), None
+    assert done.exit_code == 0, done.output
+    assert photos == 1
 
 
 def test_an_interruption_says_what_is_finished(predict, monkeypatch):
@@ -168,7 +161,7 @@ def test_an_interruption_says_what_is_finished(predict, monkeypatch):
     assert {Path(file).name[0] for file in files_in("out")} == {"a"}
 
 
-def test_names_that_are_no_text(model, tmp_path):
+def test_json_with_names_that_are_not_text(model, tmp_path):
     """As a process: what is printed depends on its streams."""
     good, bad = (tmp_path / os.fsdecode(name) for name in (b"in/good \xff.jpg", b"in/bad\n\xfe.jpg"))
     save_photo(good)
@@ -177,21 +170,16 @@ def test_names_that_are_no_text(model, tmp_path):
     ended = subprocess.run([*command, "--model", str(model)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1, ended.stderr
     printed = json.loads(ended.stdout)
-    assert os.fsencode(printed["results"][0]["source"]) == b"in/good \xff.jpg"
-    assert all((tmp_path / file).is_file() for file in printed["results"][0]["files"].values())
+    (result,), (error,) = printed["results"], printed["errors"]
+    assert os.fsencode(result["source"]) == b"in/good \xff.jpg" and "bad" in error
+    assert (result["height"], result["width"]) == (70, 90)
+    assert all((tmp_path / file).is_file() for file in result["files"].values())
     lines = [line for line in ended.stderr.splitlines() if "cannot be read" in line]
     assert len(lines) == 1 and r"bad\n\udcfe.jpg cannot be read" in lines[0]
 
 
-def test_results_of_an_earlier_run_are_no_photos(predict):
-    save_photo(Path("in/photo.jpg"))
-    for _ in range(2):
-        assert "1 of 1" in predict("in", "-o", "in/out").output
-    assert len(files_in("in/out")) == 3
-
-
-def test_a_video_and_a_photo(predict, model):
-    """The overlay is a video of as many frames, each frame's classes are what the Segmenter gives."""
+def test_videos_and_a_photo(predict, model):
+    """The overlay is a video of as many frames, and each frame's classes are those of the Segmenter."""
     pytest.importorskip("av")
     frames = [np.full((64, 96, 3), 40 * index, dtype=np.uint8) for index in range(4)]
     with VideoWriter("clip.mp4", Fraction(10)) as writer:
@@ -200,9 +188,11 @@ def test_a_video_and_a_photo(predict, model):
     save_photo(Path("street.jpg"))
     Path("out/clip_classes").mkdir(parents=True)
     Path("out/clip_classes/000004.png").touch()  # of an earlier, longer video
-    done = predict("clip.mp4", "street.jpg", "-o", "out", "--heat-map", "LABEL_1")
-    assert done.exit_code == 0, done.output
-    assert "2 of 2 photos and videos" in done.output
+    Path("broken.mp4").write_text("no video")
+    done = predict("broken.mp4", "clip.mp4", "street.jpg", "-o", "out", "--heat-map", "LABEL_1")
+    assert done.exit_code == 1, done.output
+    assert "broken.mp4 cannot be read as a video" in done.stderr
+    assert "2 of 3 photos and videos" in done.output
     assert "Heat maps are drawn of the photos alone" in done.stderr
     names = [f"clip_classes/{index:06}.png" for index in range(4)]
     assert files_in("out") == [
@@ -247,36 +237,7 @@ def test_heat_maps_of_named_classes(predict):
     ],
 )
 def test_class_names_stay_in_the_output_folder(tmp_path, name, file):
-    logits = torch.randn(2, 4, 6)
-    photo = Image.new("RGB", (6, 4))
-    segmentation = Segmentation(
-        np.zeros((4, 6), np.uint8), {0: "a", 1: name}, read_photo=lambda step: photo, logits=logits
-    )
-    assert _write_heat_map(segmentation, tmp_path / "photo", name) == tmp_path / file
-
-
-def test_a_broken_video_is_reported(predict):
-    pytest.importorskip("av")
-    Path("clip.mp4").write_text("no video")
-    save_photo(Path("street.jpg"))
-    done = predict("clip.mp4", "street.jpg", "-o", "out")
-    assert done.exit_code == 1
-    assert "clip.mp4 cannot be read as a video" in done.output
-    assert "1 of 2" in done.output
-
-
-def test_json_for_machines(predict):
-    save_photo(Path("street.jpg"))
-    Path("broken.jpg").write_text("no photo")
-    done = predict("street.jpg", "broken.jpg", "-o", "out", "--json")
-    assert done.exit_code == 1
-    printed = json.loads(done.stdout[done.stdout.index("{") :])
-    (result,) = printed["results"]
-    assert result["source"] == "street.jpg"
-    assert all(Path(file).is_file() for file in result["files"].values())
-    assert (result["height"], result["width"]) == (70, 90)
-    assert len(printed["errors"]) == 1
-    assert "broken.jpg" in printed["errors"][0]
+    assert get_heat_map_path(tmp_path / "photo", name, 1) == tmp_path / file
 
 
 def test_windows(predict):

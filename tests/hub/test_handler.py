@@ -22,7 +22,7 @@ def test_pictures_that_cannot_be_read(postscript: Path):
     file = io.BytesIO()
     Image.new("RGB", (4, 3), "red").save(file, format="PNG")
     assert np.asarray(handler.read_picture(file.getvalue())).shape == (3, 4, 3)
-    assert handler.FORMATS == tuple(image_reading_cgrseg.FORMATS)
+    assert tuple(image_reading_cgrseg.FORMATS) == handler.FORMATS
 
 
 def test_endpoints_get_the_transformers_that_the_package_needs():

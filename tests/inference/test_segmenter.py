@@ -15,8 +15,8 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 from cgrseg_hf import CGRSegImageProcessor
 from cgrseg_hf.engines.torch_engine import TorchEngine
 from cgrseg_hf.inference import Segmenter, UnreadableImageError
+from cgrseg_hf.inference.pipeline import map_ahead
 from cgrseg_hf.inference.segmentation import Segmentation
-from cgrseg_hf.inference.threads import map_ahead
 
 ORIENTATION = 0x0112
 

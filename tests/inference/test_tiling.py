@@ -13,8 +13,14 @@ from PIL import Image
 from cgrseg_hf.inference import UnreadableImageError
 from cgrseg_hf.inference.image_rows import open_rows, read_reduced
 from cgrseg_hf.inference.label_map_files import open_label_map, write_strips
-from cgrseg_hf.inference.resampling import resample
-from cgrseg_hf.inference.tiling import TileGrid, TileSettings, blend_into_strips, blending_weights, place_windows
+from cgrseg_hf.inference.resampling import resample_region
+from cgrseg_hf.inference.tiling import (
+    TileGrid,
+    TileSettings,
+    blend_into_strips,
+    compute_blending_weights,
+    place_windows,
+)
 
 SIZES = [
     ((500, 333), TileSettings(128, 32)),
@@ -41,7 +47,7 @@ def test_windows_cover_and_overlap(length, window, overlap):
 
 def test_weights_sum_to_one_and_rise_from_the_border():
     starts = [0, 8, 20]
-    weights = blending_weights(starts, 16, 8, 33)
+    weights = compute_blending_weights(starts, 16, 8, 33)
     total = torch.zeros(33)
     for start, part in zip(starts, weights):
         total[start : start + len(part)] += part
@@ -86,7 +92,7 @@ def test_parts_are_resized_as_the_whole(scale, antialias):
     upsample = torch.ops.aten._upsample_bilinear2d_aa if antialias else torch.ops.aten.upsample_bilinear2d
     whole = upsample(torch.from_numpy(picture).permute(2, 0, 1)[None], size, False, scale, scale)[0].permute(1, 2, 0)
     region = (slice(3, size[0] - 2), slice(5, size[1]))
-    part = resample(picture, (0, 0), region, scale, picture.shape[:2], antialias)
+    part = resample_region(picture, (0, 0), region, scale, picture.shape[:2], antialias)
     torch.testing.assert_close(part, whole[region], atol=5e-3, rtol=0)
 
 

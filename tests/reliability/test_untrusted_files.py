@@ -33,7 +33,7 @@ from cgrseg_hf.hub.cards import escape_values, read_card, read_facts
 from cgrseg_hf.hub.staging import stage_export, stage_folder, stage_report
 from cgrseg_hf.inference import Segmenter
 from cgrseg_hf.inference.image_rows import open_rows
-from cgrseg_hf.inference.results import plan_jobs
+from cgrseg_hf.inference.result_paths import plan_jobs
 from cgrseg_hf.training import TrainingConfig
 from cgrseg_hf.training.config import load_recipe
 from cgrseg_hf.training.models import make_model
