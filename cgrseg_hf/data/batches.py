@@ -6,7 +6,7 @@ seed makes the same batches for any number of workers, and training can resume a
 streamed, several processes together see what one process with their whole batch would see.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import datasets
@@ -166,7 +166,7 @@ def make_training_loader(
     )
 
 
-def read_batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
+def read_batches(loader: DataLoader) -> Generator[dict[str, Any], None, None]:
     """
     Yield the batches of a loader that `make_training_loader` made.
 

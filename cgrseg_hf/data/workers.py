@@ -3,7 +3,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def describe_lost_worker(error: BaseException | None) -> str | None:
     )
 
 
-def read_ahead(loader: DataLoader) -> Iterator[Any]:
+def read_ahead(loader: DataLoader) -> Generator[Any, None, None]:
     """
     Yield the batches of a `DataLoader`, and say what to do if one of its workers is lost.
 
@@ -48,22 +48,25 @@ def read_ahead(loader: DataLoader) -> Iterator[Any]:
         ChildProcessError: If a worker ends before its time.
     """
     batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            _raise_lost_worker(error)
-            raise
-        except (EOFError, ConnectionError):
-            # The connection to a worker can break moments before PyTorch hears, by a signal, that the worker ended.
+    try:
+        while True:
             try:
-                time.sleep(_SECONDS_TO_SIGNAL)
+                batch = next(batches)
+            except StopIteration:
+                return
             except RuntimeError as error:
                 _raise_lost_worker(error)
-            raise
-        yield batch
+                raise
+            except (EOFError, ConnectionError):
+                # The connection to a worker can break moments before PyTorch hears, by a signal, that the worker ended.
+                try:
+                    time.sleep(_SECONDS_TO_SIGNAL)
+                except RuntimeError as error:
+                    _raise_lost_worker(error)
+                raise
+            yield batch
+    finally:
+        del batches  # ends the workers, even while an error's traceback keeps this frame
 
 
 def _raise_lost_worker(error: RuntimeError) -> None:

@@ -9,6 +9,7 @@ One step is one batch of `batch_size` images over all processes. Each process co
 the gradient is that of the whole batch, however it was divided.
 """
 
+import contextlib
 import json
 import signal
 from collections.abc import Iterator
@@ -97,14 +98,16 @@ def train(config: TrainingConfig, resume: bool = False) -> TrainingResult:
         load_checkpoint(checkpoint, accelerator)
         accelerator.print(f"Continuing after step {run.step}, from {checkpoint}.")
 
-    # Batches
-    batches = read_batches(make_loader(config, accelerator, train_data, run.image_processor, run.step))
-
     # Steps
+    loader = make_loader(config, accelerator, train_data, run.image_processor, run.step)
     if accelerator.is_main_process:
         recover_folder(run.output / "best")
         write_file(run.output / CONFIG_FILE, json.dumps(config.to_dict(), indent=2) + "\n")
-    with RunLog(config, accelerator, run.step) as log, StopSignals() as stop_signals:
+    with (
+        contextlib.closing(read_batches(loader)) as batches,
+        RunLog(config, accelerator, run.step) as log,
+        StopSignals() as stop_signals,
+    ):
         try:
             stopped_by = _take_steps(run, batches, validation_data, log, stop_signals)
         except Exception as error:

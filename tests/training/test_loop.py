@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from helpers.training_runs import TWO_PROCESSES
+from helpers.training_runs import TWO_PROCESSES, find_workers
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
@@ -139,10 +140,11 @@ def test_weights_that_are_not_finite_are_not_kept(tiny_training, monkeypatch):
     assert not list(Path(tiny_training.output).glob("checkpoints/*"))
 
 
-def test_errors_of_the_code_keep_their_traceback(tiny_training, monkeypatch):
+def test_errors_of_the_code_keep_their_traceback_and_end_the_workers(tiny_training, monkeypatch):
     monkeypatch.setattr(TrainingRun, "take_step", lambda *_, **__: torch.ones(2) @ torch.ones(3))
-    with pytest.raises(RuntimeError, match="size"):
-        train(tiny_training)
+    with pytest.raises(RuntimeError, match="size") as error:
+        train(tiny_training.replace(num_workers=1))
+    assert error.value.__traceback__ and not find_workers(psutil.Process())
 
 
 @pytest.mark.long
