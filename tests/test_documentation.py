@@ -5,7 +5,6 @@ A document's blocks run in order in a folder with what they need: small data in 
 a Hub on this computer with the files that it downloads. Trainings are cut to a few steps.
 """
 
-import base64
 import importlib.util
 import os
 import re
@@ -23,7 +22,6 @@ import pytest
 import torch
 import typer
 from helpers.hub_process import Hub
-from helpers.hub_server import BRANCH
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -136,10 +134,9 @@ def imagenet_hub(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("weights") / "model.safetensors"
     for size in ("s1", "s2"):
         save_file(timm.create_model(f"efficientformerv2_{size}").state_dict(), file)
-        content = base64.b64encode(file.read_bytes()).decode()
         repo = f"timm/efficientformerv2_{size}.snap_dist_in1k"
         hub.store.create(repo)
-        hub.store.commit(repo, BRANCH, [{"key": "file", "value": {"path": file.name, "content": content}}])
+        hub.store.add(repo, {file.name: file.read_bytes()})
     return hub.endpoint
 
 

@@ -10,9 +10,7 @@ Modules must be hidden before anything imports them: hence the imports within fu
 """
 
 import argparse
-import base64
 import importlib
-import json
 import logging
 import sys
 from pathlib import Path
@@ -82,45 +80,11 @@ def use_without_package(workspace: Path, result_folder: Path) -> dict[str, Any]:
 
 
 def use_pushed(workspace: Path, result_folder: Path) -> dict[str, Any]:
-    """Run what `cgrseg push` has sent: the pipeline by name, and the handler in all ways to send it a picture."""
-    import torch
-    from huggingface_hub import snapshot_download
-    from PIL import Image
+    """Run the pipeline from the repo that `cgrseg push` has sent."""
     from transformers import pipeline
 
     segmenter = pipeline("image-segmentation", model=PUSHED_REPO, trust_remote_code=True)
-    segments = segmenter(str(workspace / "picture.png"))
-
-    folder = snapshot_download(PUSHED_REPO)
-    sys.path.insert(0, folder)
-    handler = importlib.import_module("handler").EndpointHandler(folder)
-    content = (workspace / "picture.png").read_bytes()
-    text = base64.b64encode(content).decode()
-    requests = {
-        "image": {"inputs": Image.open(workspace / "picture.png")},
-        "bytes": {"inputs": content},
-        "base64": {"inputs": text},
-        "data URL": {"inputs": f"data:image/png;base64,{text}"},
-        "parameters": {"inputs": content, "parameters": {"subtask": "semantic", "threshold": 0.5}},
-        "empty": {},
-        "a file's name": {"inputs": str(workspace / "picture.png")},
-        "an address": {"inputs": "http://127.0.0.1/picture.png"},
-        "no picture": {"inputs": b"words"},
-        "cut short": {"inputs": content[: len(content) // 2]},
-        "a number": {"inputs": 3},
-        "unknown parameter": {"inputs": content, "parameters": {"treshold": 0.5}},
-    }
-    answers = {}
-    for name, request in requests.items():
-        try:
-            answers[name] = json.loads(json.dumps(handler(request)))  # an endpoint answers in JSON
-        except ValueError as error:
-            answers[name] = str(error)
-    return {
-        "class": class_name(segmenter.model),
-        "masks": {segment["label"]: torch.tensor(np.asarray(segment["mask"])) for segment in segments},
-        "answers": answers,
-    }
+    return {"class": class_name(segmenter.model), "masks": find_masks(segmenter, workspace)}
 
 
 TASKS = {task.__name__: task for task in (publish, use_with_package, use_without_package, use_pushed)}
@@ -143,7 +107,6 @@ def use_model(workspace: Path, source: str, trust_remote_code: bool | None) -> d
         outputs = model(**inputs)
     label_maps = image_processor.post_process_semantic_segmentation(outputs, [picture.size[::-1]])
     segmenter = pipeline("image-segmentation", model=source, trust_remote_code=trust_remote_code)
-    segments = segmenter(str(workspace / "picture.png"))
     return {
         "classes": [class_name(loaded) for loaded in (config, base_model, model, image_processor)],
         "pipeline classes": [class_name(loaded) for loaded in (segmenter.model, segmenter.image_processor)],
@@ -151,8 +114,16 @@ def use_model(workspace: Path, source: str, trust_remote_code: bool | None) -> d
         "features": features,
         "logits": outputs.logits,
         "label_map": label_maps[0],
-        "masks": {segment["label"]: torch.tensor(np.asarray(segment["mask"])) for segment in segments},
+        "masks": find_masks(segmenter, workspace),
     }
+
+
+def find_masks(segmenter: Any, workspace: Path) -> dict[str, Any]:
+    """The masks of the classes in the picture."""
+    import torch
+
+    segments = segmenter(str(workspace / "picture.png"))
+    return {segment["label"]: torch.tensor(np.asarray(segment["mask"])) for segment in segments}
 
 
 def class_name(instance: object) -> str:

@@ -1,18 +1,20 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""The Hub of hub_server.py in a process of its own, and the clients of hub_client.py in theirs."""
+"""The Hub of hub_server.py in a thread, and the clients of hub_client.py in processes of their own."""
 
 import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from helpers.hub_server import BRANCH, RepoStore
+from helpers.hub_server import BRANCH, HubRequestHandler, RepoStore
 
 HELPERS = Path(__file__).parent
 
@@ -32,15 +34,13 @@ class Hub:
 @contextlib.contextmanager
 def start_hub(root: Path) -> Iterator[Hub]:
     """A Hub of this computer's own, which keeps its repos below a folder."""
-    command = [sys.executable, "-m", "helpers.hub_server", "--root", root / "repos", "--port", "0"]
-    with (
-        (root / "requests.log").open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=HELPERS.parent) as server,
-    ):
+    handler = type("Handler", (HubRequestHandler,), {"store": RepoStore(root / "repos")})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield Hub(f"http://127.0.0.1:{int(server.stdout.readline())}", RepoStore(root / "repos"))
+            yield Hub(f"http://127.0.0.1:{server.server_port}", handler.store)
         finally:
-            server.terminate()
+            server.shutdown()
 
 
 def client_environment(endpoint: str, folder: Path) -> dict[str, str]:

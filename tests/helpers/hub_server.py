@@ -1,27 +1,18 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""A stand-in for the Hugging Face Hub, for tests: model repos to create, branch, commit to, list and download.
+"""A stand-in for the Hugging Face Hub on this computer: model repos to create, branch, commit to, list and download.
 
-    python hub_server.py --root FOLDER --port 0
-
-prints the port it listens on (0 takes a free one) and serves this computer until it is ended. Clients find it through
-the environment variables HF_ENDPOINT=http://127.0.0.1:PORT and HF_HUB_DISABLE_XET=1; to write they need a token: any
-will do, but `unknown` is refused, and none may write to a repo of another owner than `user`.
-
-Every commit is a folder of its own, FOLDER/user/name/commits/ID. FOLDER/user/name/branches/main holds the newest one's
-ID, and so for every branch; FOLDER/user/name/visibility says who may see the repo.
-
-Of a card's metadata it checks the licence, of which only some are known here.
+Every commit is a folder, ROOT/user/name/commits/ID; ROOT/user/name/branches/main holds the ID of the newest one, and
+ROOT/user/name/visibility says who may see the repo. To write, clients need a token: any but `unknown`, and for repos
+of `user` alone. Of a card's metadata the stand-in checks the licence.
 """
 
-import argparse
 import base64
 import hashlib
 import json
 import re
 import shutil
-import tempfile
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +21,7 @@ import yaml
 BRANCH = "main"
 USER = "user"
 UNKNOWN_TOKEN = "unknown"
+FIRST_COMMIT = "0" * 40
 LICENSES = ("apache-2.0", "mit", "other")
 
 
@@ -46,60 +38,67 @@ class RepoStore:
     """Repos and their commits as folders below a root."""
 
     def __init__(self, root: Path):
-        self.root = root.resolve()
+        self.root = root
 
     def create(self, repo_id: str, visibility: str = "public") -> None:
         """Make a repo whose first commit is empty."""
-        repo = path_below(self.root, repo_id)
+        repo = self.root / repo_id
         if repo.exists():
             raise HubError(HTTPStatus.CONFLICT, f"{repo_id} exists already.")
-        (repo / "commits").mkdir(parents=True)
+        (repo / "commits" / FIRST_COMMIT).mkdir(parents=True)
         (repo / "branches").mkdir()
         (repo / "visibility").write_text(visibility)
-        with tempfile.TemporaryDirectory() as empty:
-            self._add_commit(repo, BRANCH, Path(empty))
+        (repo / "branches" / BRANCH).write_text(FIRST_COMMIT)
 
-    def create_branch(self, repo_id: str, branch: str, start: str = BRANCH) -> None:
-        """Make a branch that begins with the commit of another, or with a commit of its own choice."""
-        file = path_below(self._repo(repo_id) / "branches", branch)
+    def create_branch(self, repo_id: str, branch: str) -> None:
+        """Make a branch that begins with the newest commit of `main`."""
+        file = self._repo(repo_id) / "branches" / branch
         if file.exists():
             raise HubError(HTTPStatus.CONFLICT, f"{repo_id} has a branch {branch} already.")
-        file.write_text(self.commit_id(repo_id, start))
-
-    def visibility(self, repo_id: str) -> str:
-        """Who may see a repo: `public` or `private`."""
-        return (self._repo(repo_id) / "visibility").read_text()
+        file.write_text(self.commit_id(repo_id, BRANCH))
 
     def commit(self, repo_id: str, revision: str, operations: list[dict]) -> str:
         """Add and delete files on the branch; the new commit's ID."""
-        repo = self._repo(repo_id)
-        if not path_below(repo / "branches", revision).is_file():
-            raise HubError(HTTPStatus.NOT_FOUND, f"{repo_id} has no branch {revision}.", "RevisionNotFound")
-        parent = self.folder(repo_id, revision)
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(shutil.copytree(parent, Path(temporary) / "files"))
-            for operation in operations:
-                apply_operation(folder, operation["key"], operation["value"])
-            return self._add_commit(repo, revision, folder)
+        commits, parent = self._repo(repo_id) / "commits", self.folder(repo_id, revision)
+        commit_id = hashlib.sha1(str(len(list(commits.iterdir()))).encode()).hexdigest()
+        folder = Path(shutil.copytree(parent, commits / commit_id))
+        for operation in operations:
+            key, value = operation["key"], operation["value"]
+            if key == "file":
+                (folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
+                (folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
+            elif key == "deletedFile":
+                (folder / value["path"]).unlink()
+            elif key != "header":
+                raise HubError(HTTPStatus.BAD_REQUEST, f"{key} is not supported: upload files as they are.")
+        (self._repo(repo_id) / "branches" / revision).write_text(commit_id)
+        return commit_id
+
+    def add(self, repo_id: str, contents: dict[str, bytes]) -> None:
+        """Commit files to `main`."""
+        files = [{"path": name, "content": base64.b64encode(content).decode()} for name, content in contents.items()]
+        self.commit(repo_id, BRANCH, [{"key": "file", "value": file} for file in files])
 
     def commit_id(self, repo_id: str, revision: str) -> str:
         """The commit that a branch or a commit ID names."""
         return self.folder(repo_id, revision).name
 
+    def visibility(self, repo_id: str) -> str:
+        """Who may see a repo: `public` or `private`."""
+        return (self._repo(repo_id) / "visibility").read_text()
+
     def folder(self, repo_id: str, revision: str) -> Path:
         """All files of a revision."""
         repo = self._repo(repo_id)
-        branch = path_below(repo / "branches", revision)
-        if branch.is_file():
-            revision = branch.read_text()
-        folder = path_below(repo / "commits", revision)
+        branch = repo / "branches" / revision
+        folder = repo / "commits" / (branch.read_text() if branch.is_file() else revision)
         if not folder.is_dir():
             raise HubError(HTTPStatus.NOT_FOUND, f"{repo_id} has no revision {revision}.", "RevisionNotFound")
         return folder
 
     def file(self, repo_id: str, revision: str, name: str) -> Path:
         """One file of a revision."""
-        file = path_below(self.folder(repo_id, revision), name)
+        file = self.folder(repo_id, revision) / name
         if not file.is_file():
             raise HubError(HTTPStatus.NOT_FOUND, f"{repo_id} has no file {name}.", "EntryNotFound")
         return file
@@ -110,46 +109,9 @@ class RepoStore:
         return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
     def _repo(self, repo_id: str) -> Path:
-        repo = path_below(self.root, repo_id)
-        if not repo.is_dir():
+        if not (self.root / repo_id).is_dir():
             raise HubError(HTTPStatus.NOT_FOUND, f"There is no repo {repo_id}.", "RepoNotFound")
-        return repo
-
-    def _add_commit(self, repo: Path, branch: str, folder: Path) -> str:
-        """Keep a copy of the folder as the branch's newest commit, named by a hash of content and history."""
-        number = len(list((repo / "commits").iterdir()))
-        contents = [f"{path.relative_to(folder)} {blob_id(path)}" for path in folder.rglob("*") if path.is_file()]
-        commit_id = hashlib.sha1("\n".join([str(number), *sorted(contents)]).encode()).hexdigest()
-        shutil.copytree(folder, repo / "commits" / commit_id)
-        (repo / "branches" / branch).write_text(commit_id)
-        return commit_id
-
-
-def path_below(folder: Path, name: str) -> Path:
-    """The path of a file or folder, refused if its name could lead elsewhere."""
-    if not all(re.fullmatch(r"[\w. -]+", part) and part.strip(".") for part in name.split("/")):
-        raise HubError(HTTPStatus.BAD_REQUEST, f"{name!r} is no name: use letters, digits, ' ', '_', '.' and '-'.")
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise HubError(HTTPStatus.BAD_REQUEST, f"{name!r} lies outside of its folder.")
-    return path
-
-
-def apply_operation(folder: Path, key: str, value: dict) -> None:
-    """Carry out one line of a commit."""
-    if key == "header":
-        return
-    if key == "file":
-        file = path_below(folder, value["path"])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(base64.b64decode(value["content"]))
-    elif key == "deletedFile":
-        file = path_below(folder, value["path"])
-        if not file.is_file():
-            raise HubError(HTTPStatus.NOT_FOUND, f"There is no file {value['path']} to delete.", "EntryNotFound")
-        file.unlink()
-    else:
-        raise HubError(HTTPStatus.BAD_REQUEST, f"{key} is not supported: upload files as they are, one by one.")
+        return self.root / repo_id
 
 
 def blob_id(file: Path) -> str:
@@ -164,28 +126,11 @@ class HubRequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     store: RepoStore
 
-    def do_GET(self) -> None:
-        self._answer("GET")
-
-    def do_HEAD(self) -> None:
-        self._answer("GET")
-
-    def do_POST(self) -> None:
-        self._answer("POST")
-
-    def whoami(self) -> None:
-        """The user that every token stands for."""
-        self._check_token()
-        self._send_json({"name": USER, "type": "user", "orgs": [], "auth": {"type": "access_token"}})
-
     def create(self) -> None:
         """A new repo of the token's user, or of the organization that the request names."""
-        self._check_token()
         request = json.loads(self.body)
-        if request.get("type", "model") != "model":
-            raise HubError(HTTPStatus.BAD_REQUEST, f"type={request['type']!r} is not supported, only model repos are.")
         repo_id = f"{request.get('organization') or USER}/{request['name']}"
-        self._check_owner(repo_id)
+        self._check_may_write(repo_id)
         url = f"http://{self.headers['Host']}/{repo_id}"
         try:
             self.store.create(repo_id, request.get("visibility", "public"))
@@ -197,6 +142,10 @@ class HubRequestHandler(BaseHTTPRequestHandler):
         else:
             self._send_json({"url": url, "name": repo_id})
 
+    def whoami(self) -> None:
+        """The user that every token stands for."""
+        self._send_json({"name": USER, "type": "user", "orgs": [], "auth": {"type": "access_token"}})
+
     def validate_yaml(self) -> None:
         """What is wrong with a card's metadata."""
         metadata = yaml.safe_load(json.loads(self.body)["content"].split("---")[1])
@@ -205,10 +154,9 @@ class HubRequestHandler(BaseHTTPRequestHandler):
         self._send_json({"errors": errors, "warnings": []}, HTTPStatus.BAD_REQUEST if errors else HTTPStatus.OK)
 
     def create_branch(self, repo: str, revision: str) -> None:
-        """A new branch, of `main` unless the request names another start."""
-        self._check_token()
-        self._check_owner(repo)
-        self.store.create_branch(repo, revision, json.loads(self.body or b"{}").get("startingPoint", BRANCH))
+        """A new branch."""
+        self._check_may_write(repo)
+        self.store.create_branch(repo, revision)
         self._send_json({})
 
     def preupload(self, repo: str, revision: str) -> None:
@@ -222,8 +170,7 @@ class HubRequestHandler(BaseHTTPRequestHandler):
 
     def commit(self, repo: str, revision: str) -> None:
         """A new commit from lines of JSON, one an operation."""
-        self._check_token()
-        self._check_owner(repo)
+        self._check_may_write(repo)
         commit_id = self.store.commit(repo, revision, [json.loads(line) for line in self.body.splitlines()])
         url = f"http://{self.headers['Host']}/{repo}/commit/{commit_id}"
         self._send_json({"success": True, "commitOid": commit_id, "commitUrl": url})
@@ -236,10 +183,7 @@ class HubRequestHandler(BaseHTTPRequestHandler):
 
     def tree(self, repo: str, revision: str, folder: str = "") -> None:
         """All files in a folder and in those within it, with sizes and IDs."""
-        prefix = f"{folder}/" if folder else ""
-        names = [name for name in self.store.names(repo, revision) if name.startswith(prefix)]
-        if folder and not names:
-            raise HubError(HTTPStatus.NOT_FOUND, f"{repo} has no folder {folder}.", "EntryNotFound")
+        names = [name for name in self.store.names(repo, revision) if name.startswith(folder)]
         files = [(name, self.store.file(repo, revision, name)) for name in names]
         self._send_json(
             [{"type": "file", "path": name, "size": file.stat().st_size, "oid": blob_id(file)} for name, file in files]
@@ -251,10 +195,11 @@ class HubRequestHandler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": self.store.commit_id(repo, revision), "ETag": f'"{blob_id(file)}"'}
         self._send(HTTPStatus.OK, file.read_bytes(), "application/octet-stream", headers)
 
-    def _answer(self, method: str) -> None:
+    def do_POST(self) -> None:
         """Find the route and take it; refusals become the answers that huggingface_hub understands."""
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path
+        method = "GET" if self.command == "HEAD" else self.command
         try:
             for route_method, pattern, answer in ROUTES:
                 match = re.fullmatch(pattern, path)
@@ -266,12 +211,15 @@ class HubRequestHandler(BaseHTTPRequestHandler):
             headers = {"X-Error-Message": str(error), **({"X-Error-Code": error.code} if error.code else {})}
             self._send_json({"error": str(error)}, error.status, headers)
 
-    def _check_token(self) -> None:
+    do_GET = do_HEAD = do_POST  # noqa: N815 (http.server's names)
+
+    def log_message(self, *_) -> None:
+        pass
+
+    def _check_may_write(self, repo_id: str) -> None:
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or token in ("", UNKNOWN_TOKEN):
             raise HubError(HTTPStatus.UNAUTHORIZED, f"This needs a token: any will do but {UNKNOWN_TOKEN}.")
-
-    def _check_owner(self, repo_id: str) -> None:
         if repo_id.partition("/")[0] != USER:
             raise HubError(HTTPStatus.FORBIDDEN, f"This token may write to repos of {USER} alone.")
 
@@ -282,10 +230,9 @@ class HubRequestHandler(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus, content: bytes, content_type: str, headers: dict[str, str]) -> None:
         self.send_response(status)
+        headers = {**headers, "Content-Type": content_type, "Content-Length": str(len(content))}
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -304,19 +251,3 @@ ROUTES = [
     ("GET", rf"{_MODEL}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?", HubRequestHandler.tree),
     ("GET", r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)", HubRequestHandler.resolve),
 ]
-
-
-def main() -> None:
-    """Serve until the process is ended."""
-    parser = argparse.ArgumentParser(description="A stand-in for the Hugging Face Hub on this computer, for tests.")
-    parser.add_argument("--root", type=Path, required=True, help="folder for the repos")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
-    arguments = parser.parse_args()
-    HubRequestHandler.store = RepoStore(arguments.root)
-    with ThreadingHTTPServer(("127.0.0.1", arguments.port), HubRequestHandler) as server:
-        print(server.server_port, flush=True)
-        server.serve_forever()
-
-
-if __name__ == "__main__":
-    main()

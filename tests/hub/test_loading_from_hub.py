@@ -138,17 +138,18 @@ def test_push_sends_weights_settings_and_code(published: dict[str, Any], hub: Hu
 
 
 def test_package_loads_folder_by_its_own_classes(published: dict[str, Any], expected: dict[str, Any]):
-    pytest.importorskip("torchvision")
-    assert published["classes"] == [f"cgrseg_hf.model.{name}" for name in CLASSES]
-    assert published["pipeline classes"] == published["classes"][2:]
-    assert published["errors"] == []
-    assert_same_results(published, expected)
+    assert_package_loads(published, expected)
 
 
 def test_package_loads_folder_without_torchvision(workspace: Path, hub: Hub, tmp_path: Path, expected: dict[str, Any]):
     report = run_client("use_with_package", workspace, hub, tmp_path, without=["torchvision"])
     assert not report["has torchvision"]
-    assert report["classes"] == [f"cgrseg_hf.model.{name}" for name in [*CLASSES[:3], f"{CLASSES[3]}Pil"]]
+    assert_package_loads(report, expected)
+
+
+def assert_package_loads(report: dict[str, Any], expected: dict[str, Any]) -> None:
+    processor = CLASSES[3] if report["has torchvision"] else f"{CLASSES[3]}Pil"
+    assert report["classes"] == [f"cgrseg_hf.model.{name}" for name in (*CLASSES[:3], processor)]
     assert report["pipeline classes"] == report["classes"][2:]
     assert report["errors"] == []
     assert_same_results(report, expected)

@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """What keeps a model from the Hub, and what keeps other files from it."""
 
-import base64
 import json
 import shutil
 from pathlib import Path
@@ -244,8 +243,7 @@ def test_the_card_tells_whether_a_push_has_been_there(hub, account: pytest.Monke
     assert find_pushed_files("user/found") == []
     hub.store.create("user/found")
     for text, files in ((CARD, []), (extend_card(ModelCard(CARD), "user/found"), ["README.md"])):
-        file = {"path": "README.md", "content": base64.b64encode(text.encode()).decode()}
-        hub.store.commit("user/found", "main", [{"key": "file", "value": file}])
+        hub.store.add("user/found", {"README.md": text.encode()})
         for branch in (None, "not yet there"):
             assert find_pushed_files("user/found", branch) == files
 
