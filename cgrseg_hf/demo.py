@@ -237,10 +237,12 @@ def make_page(
                         buttons=["download", "fullscreen"],
                         **_SHOWN,
                     )
-                    opacity = gr.Slider(0, 100, value=55, step=5, label="Opacity of the colours in %", buttons=[])
+                    opacity = gr.Slider(
+                        0, 100, value=55, step=5, label="Opacity of the colours in %", buttons=[], elem_id="opacity"
+                    )
                     scores = gr.Label(num_top_classes=3, elem_id="scores")
-                    table = gr.Dataframe(label="Classes in the photo", interactive=False, **_TABLE)
-                    download = gr.DownloadButton("Download the label map (PNG)", variant="primary")
+                    table = gr.Dataframe(label="Classes in the photo", interactive=False, elem_id="classes", **_TABLE)
+                    download = gr.DownloadButton("Download the label map (PNG)", variant="primary", elem_id="download")
                 with gr.Tab("Heat map"):
                     heat_class = gr.Dropdown([], label="Class", elem_id="heat-class")
                     heat_map = gr.Image(

@@ -188,7 +188,10 @@ def test_what_the_server_gives_out(page, decided_folder):
     config = json.loads(ask(f"{page.address}/config")[1])
     assert config["analytics_enabled"] is False
     assert str(decided_folder).encode() not in content  # visitors do not learn where files are
-    for path in ("/etc/passwd", PACKAGE_PARENT / "cgrseg_hf" / "demo.py", decided_folder / "config.json"):
+    (folder,) = page.temporary.glob("cgrseg-demo-*")
+    (folder / "link.json").symlink_to(decided_folder / "config.json")
+    source = PACKAGE_PARENT / "cgrseg_hf" / "demo.py"
+    for path in (source, f"{folder}/../../../..{source}", decided_folder / "config.json", folder / "link.json"):
         assert ask(f"{page.address}/gradio_api/file={path}")[0] in (403, 404), path
 
 
