@@ -2,18 +2,21 @@
 """`cgrseg evaluate`."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..engines.export_settings import is_export
+from ..engines.names import EngineName
 from ..pretrained.locating import SHIPPED, expand_shipped, find_fetched, locate_model
 from ..utils.messages import echo
 from .data_options import (
     AnnotationColumnOption,
     ClassNamesOption,
     DatasetOption,
+    DeviceOption,
     ImageColumnOption,
     LabelIdsOption,
     PrecisionOption,
@@ -27,6 +30,13 @@ from .data_options import (
     parse_pair,
     refuse_options,
 )
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..data import SegmentationData
+    from ..engines import Engine
+    from ..evaluation import EvaluationProtocol
 
 
 def evaluate(
@@ -46,9 +56,7 @@ def evaluate(
     streaming: Annotated[bool, typer.Option("--streaming", help="Read row by row, without a download first.")] = False,
     protocol: Annotated[
         Literal["default", "reference"],
-        typer.Option(
-            help="How logits come to the image's size: in one step, or in the two of the authors' released code.",
-        ),
+        typer.Option(help="Resize logits to the image in one step, or in the two of the authors' released code."),
     ] = "default",
     scales: Annotated[
         str, typer.Option(help="Factors on the image's size, such as '0.75 1.0 1.25', whose scores are averaged.")
@@ -77,12 +85,13 @@ def evaluate(
         Path | None, typer.Option("--output", "-o", help="Folder of the report.", show_default="runs/evaluate/<model>")
     ] = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")] = 2,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="What computes the network.", show_default="the model itself, or the export's engine"),
+    ] = None,
+    device: DeviceOption = None,
     precision: PrecisionOption = None,
     trust_remote_code: TrustOption = False,
-    check_with: Annotated[
-        str | None,
-        typer.Option(help="Compare with evaluate's own metric on the same maps: mean_iou, or the folder of a copy."),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """
@@ -90,13 +99,8 @@ def evaluate(
 
     On several GPUs: accelerate launch -m cgrseg_hf evaluate with the same arguments.
     """
-    if not slide:
-        refuse_options({"crop-size": crop_size, "stride": stride}, ": windows come with --slide.")
-    scale_list = parse_numbers(scales, float, "--scales")
-    crop = parse_pair(crop_size or "512", int, "--crop-size")
-    step = tuple(max(2 * length // 3, 1) for length in crop)
-    if stride is not None:
-        step = parse_pair(stride, int, "--stride")
+    crop, step = _parse_windows(slide, crop_size, stride)
+    factors = parse_numbers(scales, float, "--scales")
     if output is not None:
         check_output_folder(output)
     location = locate_model(model)
@@ -106,22 +110,17 @@ def evaluate(
     if not as_json:
         announce("Loading the model and the data")
 
-    from ..evaluation import EvaluationProtocol
-
-    try:
-        how = EvaluationProtocol(tuple(scale_list), flip, slide, crop, step, reference=protocol == "reference")
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-    import torch
     from transformers import AutoConfig, AutoImageProcessor
 
     from ..data import load_data, read_class_names
-    from ..evaluation import evaluate_model, per_class_table, write_report
-    from ..export import ExportedModel
-    from ..pretrained.loading import load_model
-    from ..utils.processes import AUTOCAST_TYPES, make_accelerator
+    from ..evaluation import EvaluationProtocol, evaluate_model, per_class_table, write_report
+    from ..export.choosing import make_engine
+    from ..utils.processes import make_accelerator
 
+    try:
+        how = EvaluationProtocol(tuple(factors), flip, slide, crop, step, reference=protocol == "reference")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     accelerator = make_accelerator()
     image_processor = AutoImageProcessor.from_pretrained(location)
     if size is not None:
@@ -141,18 +140,11 @@ def evaluate(
         ignore_index=getattr(config, "semantic_loss_ignore_index", 255),
     )
     if accelerator.is_main_process:
-        for line in (
-            f"Data: {loaded.description}",
-            *(f"Warning: {message}" for message in loaded.left_out),
-            f"Ids: {loaded.label_mapping.describe()}",
-            f"Protocol: {how.describe()}",
-            *_compare_names(config.id2label, loaded.id2label),
-        ):
-            echo(line, err=True)
-    if is_export(location):
-        network = ExportedModel.from_pretrained(location, trust_remote_code=trust_remote_code)
+        _report_data(loaded, how, config.id2label)
+    if engine is None and not is_export(location):
+        network = _open_plain(location, device or accelerator.device, precision or "float32")
     else:
-        network = load_model(location, dtype=torch.float32).to(accelerator.device)
+        network = make_engine(location, engine or "auto", device, precision, trust_remote_code=trust_remote_code)
     result = evaluate_model(
         network,
         image_processor,
@@ -162,29 +154,53 @@ def evaluate(
         num_processes=accelerator.num_processes,
         reduce=lambda tensor: accelerator.reduce(tensor.to(accelerator.device), "sum"),
         limit=limit,
-        autocast=AUTOCAST_TYPES[precision or "float32"],
         num_workers=num_workers,
         keep_worst=worst,
         progress=accelerator.is_main_process,
-        check_with=check_with,
     )
     if accelerator.is_main_process:
-        name = _name(expand_shipped(model))
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
+        target = output or Path("runs/evaluate") / _name(expand_shipped(model))
         folder = Path(location) if Path(location).is_dir() else find_fetched(location)
-        report = write_report(
-            result, output or Path("runs/evaluate") / name, model=model, model_folder=folder, extra=extra
-        )
-        if as_json:
-            echo(report.read_text(encoding="utf-8"), nl=False)
-        else:
-            echo(per_class_table(result))
+        report = write_report(result, target, model=model, model_folder=folder, extra={**extra, "engine": engine})
+        echo(report.read_text(encoding="utf-8") if as_json else per_class_table(result), nl=not as_json)
         echo(f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json)
     accelerator.end_training()
 
 
-def _compare_names(of_model: dict[int, str], of_data: dict[int, str]) -> list[str]:
-    """A warning where model and data name the same number of classes differently."""
+def _parse_windows(slide: bool, crop_size: str | None, stride: str | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Sizes and steps of windows, down and across."""
+    if not slide:
+        refuse_options({"crop-size": crop_size, "stride": stride}, ": windows come with --slide.")
+    crop = parse_pair(crop_size or "512", int, "--crop-size")
+    if stride is not None:
+        return crop, parse_pair(stride, int, "--stride")
+    return crop, (max(2 * crop[0] // 3, 1), max(2 * crop[1] // 3, 1))
+
+
+def _report_data(data: "SegmentationData", protocol: "EvaluationProtocol", id2label: Mapping[int, str]) -> None:
+    """Print to the standard error what is evaluated, and warnings about it."""
+    echo(f"Data: {data.description}", err=True)
+    for warning in [*data.left_out, *_compare_names(id2label, data.id2label)]:
+        echo(f"Warning: {warning}", err=True)
+    echo(f"Ids: {data.label_mapping.describe()}\nProtocol: {protocol.describe()}", err=True)
+
+
+def _open_plain(location: str, device: str | "torch.device", precision: str) -> "Engine":
+    """Open the model itself, in float32 or under autocast."""
+    import torch
+
+    from ..engines import PlainEngine
+    from ..engines.engine import resolve_device
+    from ..pretrained.loading import load_model
+    from ..utils.processes import AUTOCAST_TYPES
+
+    model = load_model(location, dtype=torch.float32).to(resolve_device("torch", device))
+    return PlainEngine(model.eval(), AUTOCAST_TYPES[precision])
+
+
+def _compare_names(of_model: Mapping[int, str], of_data: Mapping[int, str]) -> list[str]:
+    """Warn where model and data name the same number of classes differently."""
     if len(of_model) != len(of_data) or all(re.fullmatch(r"LABEL_\d+", name) for name in of_model.values()):
         return []
     different = [class_id for class_id in of_data if of_model.get(class_id) != of_data[class_id]]
@@ -192,13 +208,13 @@ def _compare_names(of_model: dict[int, str], of_data: dict[int, str]) -> list[st
         return []
     shown = ", ".join(f"{one} is {of_model.get(one)!r} and {of_data[one]!r}" for one in different[:3])
     return [
-        f"Warning: {len(different)} of {len(of_data)} classes have different names in model and data "
+        f"{len(different)} of {len(of_data)} classes have different names in model and data "
         f"({shown}{', …' if len(different) > 3 else ''}): if their order differs too, the scores mean nothing."
     ]
 
 
 def _name(model: str) -> str:
-    """What to call a model's report: its folder, with the run's where it is one of a run's models."""
+    """Name the folder of a model's report: by the model's folder, and by the run's for one of a run's models."""
     path = Path(model).resolve() if Path(model).exists() else Path(model)
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return f"{run.name}-{path.name}" if path.name in ("best", "last") or run != path.parent else path.name

@@ -1,42 +1,45 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""A model over a data set: every image once, for any number of processes, to one confusion matrix."""
+"""Score a model on a data set: every image once, over any number of processes, into one confusion matrix."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel, gather_object
 from PIL import Image
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..data import SegmentationData
 from ..data.loading import Example
 from ..data.workers import prepare_worker, read_ahead
-from .cross_check import CrossCheck
-from .metric import MeanIoU, count_pixels, metrics_from_confusion_matrix
-from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, find_device_and_type, predict_label_map
+from ..engines import Engine, PlainEngine
+from ..export.choosing import make_engine
+from ..utils.modes import evaluation_mode
+from .metric import count_pixels, metrics_from_confusion_matrix
+from .prediction import DEFAULT_PROTOCOL, EvaluationProtocol, predict_label_map
 
 
 @dataclass
 class WorstImage:
     """
-    An image that went badly, with all that is needed to look at it.
+    An image that the model segmented badly.
 
     Args:
         name (`str`): The image's name.
         position (`int`): Its row in the data.
         mean_iou (`float`): Mean over the classes that its truth has, 0 to 1.
         image (`PIL.Image.Image`): RGB.
-        label_map (`numpy.ndarray` of shape `(height, width)`): The truth.
-        prediction (`numpy.ndarray` of shape `(height, width)`): What the model said.
+        label_map (`numpy.ndarray` of shape `(height, width)`): The true classes.
+        prediction (`numpy.ndarray` of shape `(height, width)`): The predicted classes.
     """
 
     name: str
@@ -50,7 +53,7 @@ class WorstImage:
 @dataclass
 class EvaluationResult:
     """
-    What an evaluation found; the same in every process.
+    Scores of a model on a split, the same in every process.
 
     Args:
         confusion_matrix (`numpy.ndarray` of shape `(num_labels, num_labels)`, int64):
@@ -60,11 +63,11 @@ class EvaluationResult:
         id2label (`dict[int, str]`):
             Names of the classes.
         num_images (`int`):
-            Images that were counted.
+            Number of images.
         seconds (`float`):
-            Wall time from the first image to the last, of the process that made this.
+            Wall time from the first image to the last, in this process.
         protocol ([`EvaluationProtocol`]):
-            How the images were predicted.
+            Steps by which the images were predicted.
         worst (`list[WorstImage]`):
             The worst images, the worst first.
         palette (`list[tuple[int, int, int]]`, *optional*):
@@ -72,13 +75,11 @@ class EvaluationResult:
         ignore_index (`int`, *optional*, defaults to 255):
             The label that did not count.
         data (`dict[str, str | None]`):
-            What the data are, which split, and how their ids were mapped, for people.
+            Descriptions of the data, the split, and the mapping of ids.
         device (`str`):
-            Where the model ran.
+            Device of the engine.
         precision (`str`):
-            The type of the network's arithmetic.
-        cross_check (`dict`, *optional*):
-            What evaluate's own metric said on the same maps, see [`CrossCheck`].
+            Type of the network's arithmetic.
     """
 
     confusion_matrix: np.ndarray
@@ -93,11 +94,10 @@ class EvaluationResult:
     data: dict[str, str | None] = field(default_factory=dict)
     device: str = "cpu"
     precision: str = "float32"
-    cross_check: dict[str, Any] | None = None
 
 
 def evaluate_model(
-    model: nn.Module,
+    model: nn.Module | Engine | str | Path,
     image_processor: Any,
     data: SegmentationData,
     protocol: EvaluationProtocol = DEFAULT_PROTOCOL,
@@ -110,18 +110,18 @@ def evaluate_model(
     num_workers: int = 0,
     keep_worst: int = 0,
     progress: bool = True,
-    check_with: str | None = None,
 ) -> EvaluationResult:
     """
     Score a model on a split, one image at a time at its own size.
 
-    Of several processes, each takes every so many rows, none twice and none left out, so that their number does not
-    change the result.
+    Each of several processes reads every so many rows, none twice and none left out, so that the number of processes
+    does not change the result.
 
     Args:
-        model (`torch.nn.Module`):
-            Any model for semantic segmentation of transformers with as many classes as the data. It runs in evaluation
-            mode; each of its modules gets its former mode back.
+        model (`torch.nn.Module`, [`Engine`], `str` or `Path`):
+            Any model for semantic segmentation of transformers with as many classes as the data, an engine, or a folder
+            that `cgrseg export` wrote. A model runs in evaluation mode; afterwards each of its modules is in its former
+            mode.
         image_processor (`BaseImageProcessor`):
             The model's image processor.
         data ([`SegmentationData`]):
@@ -129,54 +129,56 @@ def evaluate_model(
         protocol ([`EvaluationProtocol`], *optional*):
             By default one pass over each whole image.
         process_index, num_processes (`int`, *optional*, default to 0 and 1):
-            Which part of the data this process takes, and of how many.
+            Which part of the data this process reads, and the number of parts.
         reduce (`Callable`, *optional*):
-            Sums an int64 tensor over all processes and gives the sum to each; needed for several processes.
+            Sums an int64 tensor over all processes and returns the sum to each; needed for several processes.
         limit (`int`, *optional*):
-            Take only so many images, over all processes, from the start of the data.
+            Evaluate only so many images, over all processes, from the start of the data.
         autocast (`torch.dtype`, *optional*):
-            Run the network in this type.
+            Run a model under `torch.autocast` in this type.
         num_workers (`int`, *optional*, defaults to 0):
             Processes that read images ahead; 0 reads them in this one.
         keep_worst (`int`, *optional*, defaults to 0):
-            How many of the worst images to keep. Several processes show each other theirs through
-            `torch.distributed`.
+            Number of the worst images to keep.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
-        check_with (`str`, *optional*):
-            What `evaluate.load` takes, such as "mean_iou" or the folder of a copy: its numbers are computed on the
-            same maps too.
 
     Raises:
-        ValueError: If model and data differ in their number of classes, there is no image, a file cannot be read, or
-            `check_with` finds a difference.
+        ValueError: If model and data differ in their number of classes, there is no image, or a file cannot be read.
         ChildProcessError: If a process that reads images ends before its time.
     """
-    if isinstance(model, DistributedDataParallel):
-        model = model.module  # its wrapper waits for the other processes, which may have fewer images
-    _check_arguments(model, data, num_processes, reduce, limit)
-    if check_with and num_processes > 1:
-        raise ValueError("check_with compares what one process has seen: use it with one process.")
-    tally = _Tally(data, process_index, num_processes, keep_worst, check_with)
+    if isinstance(model, nn.Module):
+        # A wrapper for several processes waits for the others, which may have fewer images.
+        model = extract_model_from_parallel(model)
+        engine, mode = PlainEngine(model, autocast), evaluation_mode(model)
+    else:
+        engine, mode = model if isinstance(model, Engine) else make_engine(model), nullcontext()
+    _check_arguments(engine, data, num_processes, reduce, limit)
+    matrix = np.zeros((data.num_labels, data.num_labels), dtype=np.int64)
+    num_images, worst = 0, []
     examples = _read_examples(data, process_index, num_processes, limit, num_workers)
     total = _count_images(data, process_index, num_processes, limit)
     start = time.perf_counter()
-    with _evaluation_mode(model):
+    with mode:
         for example in tqdm(examples, "Evaluating", total, unit="image", disable=not progress, leave=False):
-            tally.add(example, predict_label_map(model, example.image, image_processor, protocol, autocast=autocast))
+            prediction = predict_label_map(engine, example.image, image_processor, protocol)
+            of_image = count_pixels(prediction, example.label_map, data.num_labels, data.ignore_index)
+            if keep_worst and of_image.any():
+                position = process_index + num_images * num_processes
+                worst = _choose_worst([*worst, _describe_image(example, position, prediction, of_image)], keep_worst)
+            matrix += of_image
+            num_images += 1
     seconds = time.perf_counter() - start
 
-    confusion_matrix, num_images, worst = tally.metric.confusion_matrix, tally.num_images, tally.worst
     if num_processes > 1:
-        confusion_matrix, num_images = _sum_over_processes(confusion_matrix, num_images, reduce)
-        worst = _choose_worst(_gather(worst), keep_worst) if keep_worst else []
+        numbers = reduce(torch.from_numpy(np.append(matrix, num_images))).cpu().numpy()
+        matrix, num_images = numbers[:-1].reshape(matrix.shape), int(numbers[-1])
+        worst = _choose_worst(gather_object(worst), keep_worst) if keep_worst else []
     if num_images == 0:
         raise ValueError(f"There is no image to evaluate on in {data.description}.")
-    device, dtype = find_device_and_type(model)
-    arithmetic = autocast or getattr(getattr(model, "engine", None), "dtype", dtype)
     return EvaluationResult(
-        confusion_matrix=confusion_matrix,
-        metrics=metrics_from_confusion_matrix(confusion_matrix),
+        confusion_matrix=matrix,
+        metrics=metrics_from_confusion_matrix(matrix),
         id2label=dict(data.id2label),
         num_images=num_images,
         seconds=seconds,
@@ -189,40 +191,13 @@ def evaluate_model(
             "split": data.split,
             "label_mapping": data.label_mapping.describe(),
         },
-        device=_describe_device(device),
-        precision=str(arithmetic).removeprefix("torch."),
-        cross_check=tally.check.finish() if tally.check else None,
+        device=torch.cuda.get_device_name(engine.device) if engine.device.type == "cuda" else str(engine.device),
+        precision=str(engine.dtype).removeprefix("torch."),
     )
 
 
-class _Tally:
-    """What is known of the images that this process has seen."""
-
-    def __init__(
-        self, data: SegmentationData, process_index: int, num_processes: int, keep_worst: int, check_with: str | None
-    ):
-        self.metric = MeanIoU(data.num_labels, data.ignore_index)
-        self.check = CrossCheck(check_with, data.num_labels, data.ignore_index) if check_with else None
-        self.positions = count(process_index, num_processes)
-        self.keep_worst = keep_worst
-        self.num_images = 0
-        self.worst: list[WorstImage] = []
-
-    def add(self, example: Example, prediction: torch.Tensor) -> None:
-        """Count one image, and keep it if it is among the worst."""
-        matrix = count_pixels(prediction, example.label_map, self.metric.num_labels, self.metric.ignore_index)
-        self.metric.add_confusion_matrix(matrix)
-        self.num_images += 1
-        position = next(self.positions)
-        if self.check is not None:
-            self.check.add(prediction.cpu().numpy(), example.label_map, matrix)
-        if self.keep_worst and matrix.any():
-            image = _describe_image(example, position, prediction, matrix)
-            self.worst = _choose_worst([*self.worst, image], self.keep_worst)
-
-
 class _Examples(Dataset):
-    """Decoded pairs by row number, or by the row itself where data are streamed."""
+    """Decoded pairs by row number, or by the row itself for streamed data."""
 
     def __init__(self, data: SegmentationData):
         self.data = data
@@ -237,7 +212,7 @@ class _Examples(Dataset):
 def _read_examples(
     data: SegmentationData, process_index: int, num_processes: int, limit: int | None, num_workers: int
 ) -> Iterator[Example]:
-    """The pairs that this process takes, in their order."""
+    """Read the pairs of this process in their order."""
     is_streamed = isinstance(data.rows, datasets.IterableDataset)
     keys: Iterable[Any] = data.rows if is_streamed else range(len(data.rows))
     loader = DataLoader(
@@ -260,16 +235,16 @@ def _as_it_is(example: Any) -> Any:
 
 
 def _count_images(data: SegmentationData, process_index: int, num_processes: int, limit: int | None) -> int | None:
-    """How many images this process takes; None where that is not known beforehand."""
+    """Number of images of this process, or None if it is unknown."""
     if isinstance(data.rows, datasets.IterableDataset):
         return None if limit is None else len(range(process_index, limit, num_processes))
     return len(range(len(data.rows))[process_index:limit:num_processes])
 
 
 def _check_arguments(
-    model: nn.Module, data: SegmentationData, num_processes: int, reduce: Callable | None, limit: int | None
+    engine: Engine, data: SegmentationData, num_processes: int, reduce: Callable | None, limit: int | None
 ) -> None:
-    num_labels = getattr(getattr(model, "config", None), "num_labels", data.num_labels)
+    num_labels = getattr(engine.config, "num_labels", data.num_labels)
     if num_labels != data.num_labels:
         raise ValueError(
             f"The model has {num_labels} classes, but the data {data.num_labels}: evaluate on the data set that the "
@@ -283,18 +258,6 @@ def _check_arguments(
         )
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: take at least one image.")
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for each module the mode that it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _describe_image(example: Example, position: int, prediction: torch.Tensor, matrix: np.ndarray) -> WorstImage:
@@ -312,24 +275,3 @@ def _describe_image(example: Example, position: int, prediction: torch.Tensor, m
 
 def _choose_worst(images: list[WorstImage], number: int) -> list[WorstImage]:
     return sorted(images, key=lambda image: (image.mean_iou, image.position))[:number]
-
-
-def _sum_over_processes(
-    matrix: np.ndarray, num_images: int, reduce: Callable[[torch.Tensor], torch.Tensor]
-) -> tuple[np.ndarray, int]:
-    numbers = torch.from_numpy(np.append(matrix, num_images))
-    numbers = reduce(numbers).cpu().numpy()
-    return numbers[:-1].reshape(matrix.shape), int(numbers[-1])
-
-
-def _gather(images: list[WorstImage]) -> list[WorstImage]:
-    """Those of all processes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return images
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, images)
-    return [image for part in gathered for image in part]
-
-
-def _describe_device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,13 +1,12 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""One picture to one label map, by a test protocol: whole or in windows, at one scale or several, mirrored or not.
+"""One image to one label map by a test protocol: whole or in windows, at one scale or several, mirrored or not.
 
-With `EvaluationProtocol(reference=True)` the steps are those of the authors' released code; without, the logits of
+With `EvaluationProtocol(reference=True)` the steps are those of the authors' released code. Otherwise the logits of
 CGRSeg are resized in a single step that never looks at padding.
 """
 
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,38 +14,38 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from transformers import PreTrainedModel
 
+from ..engines import Engine, PlainEngine
 from ..model.configuration_cgrseg import CGRSegConfig
+from ..model.geometry_cgrseg import pad_to_size_divisor
 from ..model.image_reading_cgrseg import turn_as_seen
 from ..model.post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
 
-REFERENCE_SIZE_DIVISOR = 32
 REFERENCE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
     """
-    How a model is tested.
+    Steps by which a model is tested.
 
     Args:
         scales (`tuple[float, ...]`, *optional*, defaults to `(1.0,)`):
-            Factors on the image processor's target size. The softmax of several is averaged at the picture's own
-            size. `REFERENCE_SCALES` has those of the released code.
+            Factors on the image processor's target size. The softmax of several is averaged at the image's own size.
+            `REFERENCE_SCALES` has those of the released code.
         flip (`bool`, *optional*, defaults to `False`):
-            Whether to average with the mirrored picture too.
+            Whether to average with the mirrored image too.
         slide (`bool`, *optional*, defaults to `False`):
-            Whether to run windows over the resized picture and average their logits where they overlap. A picture
-            that fits in one window is run whole.
+            Whether to run windows over the resized image and average their logits where they overlap. An image that
+            fits in one window is run whole.
         crop_size (`tuple[int, int]`, *optional*, defaults to `(512, 512)`):
             Height and width of a window in pixels.
         stride (`tuple[int, int]`, *optional*, defaults to `(341, 341)`):
             Steps of the windows, down and across, in pixels.
         reference (`bool`, *optional*, defaults to `False`):
-            Whether to go the released code's way: resize the picture in its whole-number arithmetic, pad it to a
-            multiple of 32, resize the logits to the padded size, cut the padding off, and resize to the picture's own
-            size. The image processor's `size` counts; its default is the reference's.
+            Whether to follow the released code: resize the image in its whole-number arithmetic, pad it to a multiple
+            of 32, resize the logits to the padded size, cut the padding off, and resize to the image's own size. The
+            image processor's `size` counts; its default is the reference's.
 
     Raises:
         ValueError: If scales, windows or steps are not positive, or the steps leave gaps between the windows.
@@ -75,24 +74,23 @@ class EvaluationProtocol:
             )
 
     def describe(self) -> str:
-        """One line for people."""
-        parts = ["whole image"]
-        if self.slide:
-            parts = ["windows of {}×{} pixels every {}×{}".format(*self.crop_size, *self.stride)]
-        parts.append(
-            ("scales " if len(self.scales) > 1 else "scale ") + " ".join(f"{scale:g}" for scale in self.scales)
-        )
-        if self.flip:
-            parts.append("mirrored too")
-        parts.append("logits resized in the reference's two steps" if self.reference else "logits resized in one step")
+        """Describe the steps in one line."""
+        windows = "windows of {}×{} pixels every {}×{}".format(*self.crop_size, *self.stride)
+        parts = [
+            windows if self.slide else "whole image",
+            f"scale{'s' if len(self.scales) > 1 else ''} {' '.join(f'{scale:g}' for scale in self.scales)}",
+            *(["mirrored too"] if self.flip else []),
+            "logits resized in the reference's two steps" if self.reference else "logits resized in one step",
+        ]
         return ", ".join(parts)
 
 
 DEFAULT_PROTOCOL = EvaluationProtocol()
 
 
+@torch.inference_mode()
 def predict_label_map(
-    model: nn.Module,
+    model: nn.Module | Engine,
     image: Image.Image,
     image_processor: Any,
     protocol: EvaluationProtocol = DEFAULT_PROTOCOL,
@@ -100,81 +98,49 @@ def predict_label_map(
     autocast: torch.dtype | None = None,
 ) -> torch.Tensor:
     """
-    The class of every pixel of a picture.
+    Predict the class of every pixel of an image.
 
     Args:
-        model (`torch.nn.Module`):
-            Any model for semantic segmentation of transformers whose output has `logits`
-            `(batch, num_labels, height, width)`. It runs in the mode that it is in: call `eval()` first.
+        model (`torch.nn.Module` or [`Engine`]):
+            Any model for semantic segmentation of transformers, or an engine. A model runs in the mode that it is in:
+            call `eval()` first.
         image (`PIL.Image.Image`):
-            The picture; it is turned as its EXIF says.
+            The image; it is turned as its EXIF says.
         image_processor (`BaseImageProcessor`):
             The model's image processor.
         protocol (`EvaluationProtocol`, *optional*):
-            By default one pass over the whole picture.
+            By default one pass over the whole image.
         autocast (`torch.dtype`, *optional*):
-            Run the network in this type, such as `torch.bfloat16`. Scores are resized and averaged in float32.
+            Run a model under `torch.autocast` in this type. Scores are resized and averaged in float32.
 
     Returns:
-        `torch.Tensor` of shape `(height, width)` of the picture, on the model's device: uint8 for up to 256 classes,
+        `torch.Tensor` of shape `(height, width)` of the image, on the engine's device: uint8 for up to 256 classes,
         beyond that int32.
 
     Raises:
         ValueError: If the model's output has no logits of four dimensions.
     """
+    engine = model if isinstance(model, Engine) else PlainEngine(model, autocast)
     image = turn_as_seen(image)
     size = (image.height, image.width)
     views = [(scale, flip) for scale in protocol.scales for flip in ([False, True] if protocol.flip else [False])]
-    with torch.inference_mode():
-        network = _Network(model, autocast)
+    probabilities = 0
+    for scale, flip in views:
+        pixels, image_size = _read_pixels(image, image_processor, scale, protocol.reference)
+        if flip:
+            pixels = _flip(pixels, image_size)
+        logits, resizing = _score(engine, pixels, image_size, size, protocol)
         if len(views) == 1:
-            pixels, image_size = _read_pixels(image, image_processor, protocol.scales[0], protocol.reference)
-            logits, resizing = _score(network, pixels, image_size, size, protocol)
-            return resizing.classify(logits[0], label_map_dtype(logits.shape[1]))
-        probabilities = 0
-        for scale, flip in views:
-            pixels, image_size = _read_pixels(image, image_processor, scale, protocol.reference)
-            if flip:
-                pixels = _flip(pixels, image_size)
-            logits, resizing = _score(network, pixels, image_size, size, protocol)
-            scores = resizing.resize(logits.float()).softmax(dim=1)
-            probabilities = probabilities + (scores.flip(-1) if flip else scores)
-        return probabilities[0].argmax(dim=0).to(label_map_dtype(probabilities.shape[1]))
-
-
-def find_device_and_type(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where a model runs, and the type of the pixels that it takes; an exported model has no parameters to ask."""
-    place = model if isinstance(model, PreTrainedModel) else next(model.parameters())
-    return place.device, place.dtype
-
-
-class _Network:
-    """A model as a function from pixels to logits, in its own type, on its own device."""
-
-    def __init__(self, model: nn.Module, autocast: torch.dtype | None):
-        self.model = model
-        self.device, dtype = find_device_and_type(model)
-        self.dtype = torch.float32 if autocast is not None else dtype
-        self.autocast = autocast
-        self.is_cgrseg = getattr(getattr(model, "config", None), "model_type", None) == CGRSegConfig.model_type
-
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        context = nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
-        with context:
-            outputs = self.model(pixel_values=pixels.to(self.device, self.dtype))
-        logits = getattr(outputs, "logits", None)
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
-            raise ValueError(
-                f"{type(self.model).__name__} gives {type(outputs).__name__} without logits of shape (batch, "
-                "num_labels, height, width): use a model of AutoModelForSemanticSegmentation, such as SegFormer."
-            )
-        return logits
+            return resizing.classify(logits[0])
+        scores = resizing.resize(logits).softmax(dim=1)
+        probabilities = probabilities + (scores.flip(-1) if flip else scores)
+    return probabilities[0].argmax(dim=0).to(label_map_dtype(probabilities.shape[1]))
 
 
 def _read_pixels(
     image: Image.Image, image_processor: Any, scale: float, reference: bool
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The processor's pixels (1, channels, height, width), padded as it does, and the picture's size in them."""
+    """Make the processor's pixels (1, channels, height, width), with its padding, and return the image's size there."""
     settings: dict[str, Any] = {}
     if scale != 1:
         if getattr(image_processor, "do_resize", True):
@@ -191,7 +157,7 @@ def _read_pixels(
 
 
 def _image_size(batch: Any) -> tuple[int, int]:
-    """Height and width of the one picture in a batch; without `image_sizes`, it has no padding."""
+    """Height and width of the one image in a batch; without `image_sizes`, it has no padding."""
     image_sizes = batch.get("image_sizes")
     height, width = batch["pixel_values"].shape[-2:] if image_sizes is None else image_sizes[0]
     return int(height), int(width)
@@ -205,7 +171,7 @@ def resize_as_reference(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Args:
         image (`numpy.ndarray` of shape `(height, width, channels)`, uint8):
-            The picture.
+            The image.
         size (`tuple[int, int]`):
             New height and width in pixels.
 
@@ -234,7 +200,7 @@ def _neighbours(length: int, target: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _flip(pixels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-    """Mirror the picture, and leave the padding to its right."""
+    """Mirror the image, and leave the padding to its right."""
     flipped = pixels.clone()
     height, width = image_size
     flipped[..., :height, :width] = pixels[..., :height, :width].flip(-1)
@@ -242,42 +208,47 @@ def _flip(pixels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
 
 
 def _score(
-    network: _Network,
+    engine: Engine,
     pixels: torch.Tensor,
     image_size: tuple[int, int],
     target: tuple[int, int],
     protocol: EvaluationProtocol,
 ) -> "tuple[torch.Tensor, _Resizing]":
-    """Logits, and how they come to the target size."""
+    """Compute logits, and say how they come to the target size."""
     if protocol.reference:
-        pixels = _pad(pixels[..., : image_size[0], : image_size[1]], REFERENCE_SIZE_DIVISOR)
+        pixels = pad_to_size_divisor(pixels[..., : image_size[0], : image_size[1]])
     covered = tuple(pixels.shape[-2:])
     frame = covered if protocol.reference else image_size
     if protocol.slide and any(length > crop for length, crop in zip(frame, protocol.crop_size)):
-        logits = _slide(network, pixels[..., : frame[0], : frame[1]], protocol)
+        logits = _slide(engine, pixels[..., : frame[0], : frame[1]], protocol)
         covered = frame
     else:
-        logits = network(pixels)
-        if network.is_cgrseg and not protocol.reference:
+        logits = engine(pixels)
+        if _resizes_in_one_step(engine, protocol):
             return logits, _Resizing(target, image_size)
     if covered == image_size and not protocol.reference:
         return logits, _Resizing(target)
     return logits, _Resizing(target, image_size, covered)
 
 
+def _resizes_in_one_step(engine: Engine, protocol: EvaluationProtocol) -> bool:
+    """Only CGRSeg's logits are resized straight to the image, without the padding that they cover."""
+    return getattr(engine.config, "model_type", None) == CGRSegConfig.model_type and not protocol.reference
+
+
 @dataclass(frozen=True)
 class _Resizing:
     """
-    How logits come to a picture's size: in one step, or in two.
+    The way of logits to an image's size, in one step or in two.
 
     Args:
         target (`tuple[int, int]`):
-            The picture's height and width in pixels.
+            Height and width in pixels of the image.
         image_size (`tuple[int, int]`, *optional*):
-            Those of the picture in the model's input, if there is padding beside it.
+            Those of the image in the model's input, if there is padding beside it.
         covered (`tuple[int, int]`, *optional*):
-            Those of all that the logits cover. If given, they are resized to this, and the picture is cut out, before
-            it is resized.
+            Those of all that the logits cover. If given, they are resized to this size, the image is cut out, and
+            this part is resized to the target.
     """
 
     target: tuple[int, int]
@@ -291,24 +262,24 @@ class _Resizing:
         height, width = self.image_size
         return resize_logits(resize_logits(scores, None, self.covered)[..., :height, :width], None, self.target)
 
-    def classify(self, logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The class of each pixel with the highest resized score, from (num_labels, height, width)."""
+    def classify(self, logits: torch.Tensor) -> torch.Tensor:
+        """Find the class of each pixel with the highest resized score, from (num_labels, height, width)."""
+        dtype = label_map_dtype(len(logits))
         if self.covered is None:
             return label_map_from_logits(logits, self.image_size, self.target, dtype)
         return classify_by_class(logits, self.resize, dtype)
 
 
-def _slide(network: _Network, pixels: torch.Tensor, protocol: EvaluationProtocol) -> torch.Tensor:
-    """Logits of (1, channels, height, width) pixels at their own size, averaged where windows overlap."""
+def _slide(engine: Engine, pixels: torch.Tensor, protocol: EvaluationProtocol) -> torch.Tensor:
+    """Compute logits of (1, channels, height, width) pixels at their own size, averaged where windows overlap."""
     height, width = pixels.shape[-2:]
-    summed, counts = None, torch.zeros(height, width, device=network.device)
+    summed, counts = None, torch.zeros(height, width, device=engine.device)
     for rows in _windows(height, protocol.crop_size[0], protocol.stride[0]):
         for columns in _windows(width, protocol.crop_size[1], protocol.stride[1]):
             window = pixels[..., rows, columns]
             window_size = tuple(window.shape[-2:])
-            logits = network(window).float()
-            one_step = network.is_cgrseg and not protocol.reference
-            logits = resize_logits(logits, window_size if one_step else None, window_size)
+            image_size = window_size if _resizes_in_one_step(engine, protocol) else None
+            logits = resize_logits(engine(window), image_size, window_size)
             if summed is None:
                 summed = logits.new_zeros(1, logits.shape[1], height, width)
             summed[..., rows, columns] += logits
@@ -317,13 +288,7 @@ def _slide(network: _Network, pixels: torch.Tensor, protocol: EvaluationProtocol
 
 
 def _windows(length: int, crop: int, stride: int) -> Iterator[slice]:
-    """Windows along one side; the last one ends where the picture does, and none reaches beyond it."""
+    """Windows along one side; the last one ends where the image does."""
     for start in range(0, max(length - crop, 0) + stride, stride):
         end = min(start + crop, length)
         yield slice(max(end - crop, 0), end)
-
-
-def _pad(pixels: torch.Tensor, divisor: int) -> torch.Tensor:
-    """Pad below and right with 0 to multiples of the divisor."""
-    height, width = pixels.shape[-2:]
-    return nn.functional.pad(pixels, (0, -width % divisor, 0, -height % divisor))

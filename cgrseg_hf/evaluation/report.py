@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Evaluation results as files and as a table for the terminal."""
+"""Scores as files and as a table for the terminal."""
 
 import csv
 import dataclasses
@@ -18,19 +18,8 @@ from ..visualization.plots import draw_confusion_matrix
 from .evaluator import EvaluationResult
 
 _PACKAGES = ("torch", "transformers", "datasets", "evaluate", "accelerate", "numpy", "pillow")
-# A spreadsheet takes what begins with one of these for a formula; the last four are wide forms of the first ones.
-_FORMULA_STARTS = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
-)
+# Spreadsheets read a cell that begins with one of these as a formula; the last four are wide forms of the first ones.
+_FORMULA_STARTS = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 _MEANS = {"mean_iou": "mean IoU", "mean_accuracy": "mean accuracy", "overall_accuracy": "overall accuracy"}
 
 
@@ -43,23 +32,23 @@ def write_report(
     extra: dict[str, Any] | None = None,
 ) -> Path:
     """
-    Write what an evaluation found into a folder.
+    Write the scores of a model into a folder.
 
-    `report.json` has everything in numbers, with null where a class does not occur, and what is needed to repeat it;
-    `per_class.csv` the classes alone; `confusion_matrix.png` shows which class was taken for which; `worst` holds the
-    worst images beside truth and prediction, the worst first.
+    `report.json` has all numbers, with null where a class does not occur, and the settings that are needed to repeat
+    them. `per_class.csv` has the classes alone. `confusion_matrix.png` shows which classes were confused. `worst` has
+    the worst images beside truth, prediction and errors, the worst first.
 
     Args:
         result ([`EvaluationResult`]):
-            What `evaluate_model` returned.
+            The scores from `evaluate_model`.
         folder (`str` or `Path`):
-            Made if need be; an earlier report in it is replaced.
+            Folder of the report. An earlier report in it is replaced.
         model (`str`):
             The model's name.
         model_folder (`str` or `Path`, *optional*):
-            The model's folder: the report then tells its weights by their checksums, and is refused beside others.
+            The model's folder. The report then has the checksums of its weights, and is refused beside others.
         extra (`dict`, *optional*):
-            More for `report.json`, such as `seed`.
+            More entries of `report.json`, such as `seed`.
 
     Returns:
         `Path`: the file `report.json`.
@@ -90,11 +79,9 @@ def write_report(
         ).save(folder / "worst" / f"{rank:02d}_{_file_name(image.name)}.png")
     draw_confusion_matrix(result.confusion_matrix, result.id2label).save(folder / "confusion_matrix.png")
     _write_csv(result, folder / "per_class.csv")
+    report = without_nan(make_report(result, model, model_folder, extra))
     path = folder / "report.json"
-    text = json.dumps(
-        without_nan(make_report(result, model, model_folder, extra)), indent=1, ensure_ascii=False, allow_nan=False
-    )
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -104,7 +91,7 @@ def make_report(
     model_folder: str | Path | None = None,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of `report.json`; numbers that do not exist are NaN."""
+    """Make the content of `report.json`; numbers that do not exist are NaN."""
     extra = dict(extra or {})
     return {
         "model": model,
@@ -117,7 +104,6 @@ def make_report(
         "classes": describe_classes(result),
         "confusion_matrix": result.confusion_matrix.tolist(),
         "worst": [{"name": image.name, "mean_iou": image.mean_iou} for image in result.worst],
-        "cross_check": result.cross_check,
         "seconds": result.seconds,
         "device": result.device,
         "precision": result.precision,
@@ -130,11 +116,10 @@ def make_report(
 
 
 def without_sources(report: dict[str, Any]) -> dict[str, Any]:
-    """The content of a `report.json` to hand on: without where things lay and what the images were called."""
-    report = {name: value for name, value in report.items() if name != "worst"}
+    """Make the content of a `report.json` that can be published: without paths and names of images."""
+    # Reports of earlier releases have a path in cross_check.
+    report = {name: value for name, value in report.items() if name not in ("worst", "cross_check")}
     report["data"] = {name: value for name, value in report.get("data", {}).items() if name != "description"}
-    if report.get("cross_check"):
-        report["cross_check"] = {**report["cross_check"], "metric": Path(report["cross_check"]["metric"]).name}
     return report
 
 
@@ -152,11 +137,11 @@ def check_report(
         report (`Mapping`): The content of a `report.json`.
         folder (`Path`): The model's folder.
         id2label (`Mapping[int, str]`): Names of the model's classes.
-        source (`str` or `Path`): What to call the report in a message.
+        source (`str` or `Path`): Name of the report in messages.
         weights (`Mapping[str, str]`): Checksums of the folder's weights, see `digest_weights`.
 
     Raises:
-        ValueError: If it is of another.
+        ValueError: If the report is of another model.
     """
     reported = [one["name"] for one in report.get("classes", ())]
     names = [name for _, name in sorted(id2label.items())]
@@ -178,7 +163,7 @@ def _some(names: list[str]) -> str:
 
 
 def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:
-    """For each class its id, name, IoU, accuracy, true and predicted pixels, and share of the true pixels."""
+    """List id, name, IoU, accuracy, true and predicted pixels, and share of the true pixels of each class."""
     matrix = result.confusion_matrix
     true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     total = max(int(true.sum()), 1)
@@ -197,7 +182,7 @@ def describe_classes(result: EvaluationResult) -> list[dict[str, Any]]:
 
 
 def per_class_table(result: EvaluationResult) -> str:
-    """The classes by id with IoU, accuracy and share of the pixels in percent, then the means; a dash for none."""
+    """Make a table of the classes with IoU, accuracy and share of the pixels in percent, and of the means."""
     classes = describe_classes(result)
     width = min(max(len("class"), *(len(one["name"]) for one in classes)), 32)
     lines = [f"{'id':>4}  {'class':<{width}}  {'IoU':>6}  {'acc.':>6}  {'pixels':>7}"]
@@ -213,8 +198,8 @@ def per_class_table(result: EvaluationResult) -> str:
 
 
 def escape_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: with an apostrophe before what would begin one."""
-    is_formula = any(one.startswith(_FORMULA_STARTS) for one in (text, text.lstrip()))
+    """Put an apostrophe before a cell that a spreadsheet would read as a formula."""
+    is_formula = text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS)
     return f"'{text}" if is_formula else text
 
 
@@ -237,7 +222,7 @@ def _is_nan(value: Any) -> bool:
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for NaN, which JSON does not have."""
+    """Replace NaN, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

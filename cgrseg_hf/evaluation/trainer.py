@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What transformers' Trainer needs to report mean IoU without keeping logits.
+"""Mean IoU in the Trainer of transformers, without keeping logits.
 
 ```python
 trainer = Trainer(
@@ -10,7 +10,7 @@ trainer = Trainer(
 )
 ```
 
-With `batch_eval_metrics=True` no maps are kept either.
+With `batch_eval_metrics=True` no label maps are kept either.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from ..model.geometry_cgrseg import image_size_of_input
 from ..model.post_processing_cgrseg import label_map_from_logits
 from .metric import MeanIoU
 
-# Trainer pads what differs in height between batches or processes with this.
+# Trainer pads label maps of unequal heights with this.
 _TRAINER_PADDING = -100
 
 
@@ -32,7 +32,7 @@ def preprocess_logits_for_metrics(
     logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
 ) -> torch.Tensor:
     """
-    Logits to classes at the labels' size, on their device, by the same geometry as CGRSeg's loss.
+    Reduce logits to classes at the labels' size, on their device, by the same geometry as CGRSeg's loss.
 
     Args:
         logits (`torch.Tensor` of shape `(batch, num_labels, height, width)`):
@@ -66,12 +66,12 @@ def make_compute_metrics(
             Names of the classes; by default their numbers.
 
     Returns:
-        `Callable`: takes an `EvalPrediction` and, for `batch_eval_metrics=True`, `compute_result`; gives `mean_iou`,
-        `mean_accuracy`, `overall_accuracy` and for each class `iou_<name>`, 0 to 1, NaN for a class that does not
-        occur. Before the last batch it gives nothing.
+        `Callable`: a function of an `EvalPrediction` and, for `batch_eval_metrics=True`, `compute_result`. It returns
+        `mean_iou`, `mean_accuracy`, `overall_accuracy` and for each class `iou_<name>`, 0 to 1, NaN for a class that
+        does not occur. Before the last batch it returns nothing.
 
     Raises:
-        ValueError: By the function that it makes, if predictions are no label maps or a class does not exist.
+        ValueError: By the returned function, if predictions are not label maps or a class does not exist.
     """
     metric = MeanIoU(num_labels, ignore_index)
     names = [str(name) for _, name in sorted((int(key), name) for key, name in (id2label or {}).items())]

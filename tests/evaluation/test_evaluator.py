@@ -2,22 +2,14 @@
 """A model over a data set: every image once, whoever reads it."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cgrseg_hf.data import load_data
-from cgrseg_hf.evaluation import EvaluationProtocol, MeanIoU, evaluate_model, predict_label_map, without_sources
-from cgrseg_hf.evaluation.cross_check import CrossCheck
-from cgrseg_hf.evaluation.report import make_report
-
-SPAWNED = {**os.environ, "OMP_NUM_THREADS": "1"}
+from cgrseg_hf.engines import PlainEngine
+from cgrseg_hf.evaluation import MeanIoU, evaluate_model, predict_label_map
 
 
 def evaluate_quietly(model, image_processor, data, *args, **options):
@@ -51,52 +43,27 @@ def test_workers_and_streams_give_the_same(streaming: bool, num_workers: int, wh
 
 @pytest.mark.parametrize("limit", [None, 5])
 def test_parts_make_the_whole(limit: int | None, model, image_processor, data):
-    def part(process_index: int, reduce) -> None:
+    parts = []
+    for process_index in range(3):
         evaluate_quietly(
             *(model, image_processor, data),
             process_index=process_index,
             num_processes=3,
-            reduce=reduce,
+            reduce=lambda tensor: parts.append(tensor) or tensor,
             limit=limit,
             keep_worst=1,
         )
-
-    parts = []
-    for process_index in range(3):
-        part(process_index, lambda tensor: parts.append(tensor) or tensor)
     expected = evaluate_quietly(model, image_processor, data, limit=limit)
     summed = sum(parts).numpy()
     assert summed.dtype == np.int64 and summed[-1] == (limit or 7)
     np.testing.assert_array_equal(summed[:-1].reshape(5, 5), expected.confusion_matrix)
 
 
-def test_two_processes_report_what_one_does(whole, model, image_processor, folder, tmp_path):
-    for part in (model, image_processor):
-        part.save_pretrained(tmp_path / "model")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "cgrseg_hf",
-    ]
-    command += ["evaluate", tmp_path / "model", "--data", folder, "--worst", "3", "--num-workers", "0"]
-    ended = subprocess.run(
-        [*command, "--output", tmp_path / "report"], env=SPAWNED, capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr
-    report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["extra"]["num_processes"] == 2 and report["num_images"] == 7
-    assert [one["pixels"] for one in report["classes"]] == whole.confusion_matrix.sum(1).tolist()
-    assert [one["predicted_pixels"] for one in report["classes"]] == whole.confusion_matrix.sum(0).tolist()
-    assert report["metrics"]["mean_iou"] == whole.metrics["mean_iou"]
-    assert [(one["name"], one["mean_iou"]) for one in report["worst"]] == [
-        (image.name, image.mean_iou) for image in whole.worst
-    ]
-    assert len(list((tmp_path / "report" / "worst").iterdir())) == 3
+def test_takes_engines_and_exported_folders(whole, model, image_processor, data, exported):
+    result = evaluate_quietly(PlainEngine(model), image_processor, data)
+    np.testing.assert_array_equal(result.confusion_matrix, whole.confusion_matrix)
+    result = evaluate_quietly(exported("onnx").folder, image_processor, data, limit=1)
+    assert (result.num_images, result.precision, result.device) == (1, "float32", "cpu")
 
 
 def test_worst_images_are_the_worst(whole, model, image_processor, data):
@@ -132,35 +99,6 @@ def test_every_module_gets_its_mode_back(model, image_processor, data):
     model.eval()
 
 
-def test_same_numbers_as_evaluates_metric(model, image_processor, data, evaluates_folders):
-    how = EvaluationProtocol(reference=True)
-    result = evaluate_quietly(model, image_processor, data, how, check_with=evaluates_folders)
-    assert result.cross_check["num_images"] == 7
-    assert result.cross_check["largest_difference"] == 0
-    assert result.cross_check["mean_ious"] == [result.metrics["mean_iou"]]
-    assert without_sources(make_report(result, "model"))["cross_check"] == {**result.cross_check, "metric": "mean_iou"}
-
-
-def test_evaluates_metric_takes_a_few_maps_at_once(evaluates_folders):
-    check = CrossCheck(evaluates_folders, 2, 255)
-    reference = np.array([[0, 0], [1, 1]], dtype=np.uint8)
-    for index in range(9):
-        prediction = np.full_like(reference, index % 2)
-        metric = MeanIoU(2)
-        metric.add(prediction=prediction, reference=reference)
-        check.add(prediction, reference, metric.confusion_matrix)
-    found = check.finish()
-    assert (found["num_images"], found["largest_difference"]) == (9, 0)
-    assert found["mean_ious"] == pytest.approx([1 / 3, 1 / 4])
-
-
-def test_says_where_evaluates_metric_differs(model, image_processor, data, evaluates_folders, monkeypatch):
-    true_compute = "cgrseg_hf.evaluation.cross_check.metrics_from_confusion_matrix"
-    monkeypatch.setattr(true_compute, lambda matrix: {"mean_iou": 0.123})
-    with pytest.raises(ValueError, match=r"where ours is 0\.123"):
-        evaluate_quietly(model, image_processor, data, check_with=evaluates_folders)
-
-
 def test_refuses_data_of_other_classes(model, image_processor, folder):
     data = load_data(folder, "validation", id2label=dict(enumerate("abcd")))
     with pytest.raises(ValueError, match="5 classes, but the data 4"):
@@ -172,8 +110,6 @@ def test_refuses_several_processes_that_cannot_sum(model, image_processor, data)
         evaluate_quietly(model, image_processor, data, num_processes=2)
     with pytest.raises(ValueError, match="at least one"):
         evaluate_quietly(model, image_processor, data, limit=0)
-    with pytest.raises(ValueError, match=r"check_with .*: use it with one process"):
-        evaluate_quietly(model, image_processor, data, num_processes=2, reduce=torch.clone, check_with="mean_iou")
 
 
 def test_refuses_data_without_images(model, image_processor, data):
@@ -191,9 +127,3 @@ def test_names_the_file_that_is_wrong(num_workers: int, model, image_processor, 
     with pytest.raises(ValueError, match=r"bad\.png") as caught:
         evaluate_quietly(model, image_processor, data, num_workers=num_workers)
     assert "Traceback" not in str(caught.value)
-
-
-def test_leaves_no_gradient_and_no_inference_tensors(model, image_processor, data):
-    evaluate_quietly(model, image_processor, data, limit=1)
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert not any(torch.is_inference(tensor) for tensor in model.state_dict().values())

@@ -91,7 +91,7 @@ def test_same_as_whole(other: dict, reference: bool, model, image_processor):
     [{"flip": True}, {"slide": True, "crop_size": (20, 32), "stride": (13, 32)}, {"scales": (1.0, 1.5), "flip": True}],
 )
 def test_model_of_single_pixels_sees_no_difference(protocol: dict, reference: bool):
-    # Wide patches of colour: no border is resized away. The picture's size makes padding on both sides.
+    # Wide patches of colour: no border is resized away. The image's size makes padding on both sides.
     pixels = np.zeros((50, 70, 3), dtype=np.uint8)
     pixels[:20, :, 0] = pixels[20:, :30, 1] = pixels[20:, 30:, 2] = 200
     processor = CGRSegImageProcessor(size={"shortest_edge": 50, "longest_edge": 400})
@@ -100,16 +100,7 @@ def test_model_of_single_pixels_sees_no_difference(protocol: dict, reference: bo
     assert (ours.numpy() == pixels.argmax(2)).mean() > 0.98
 
 
-def test_mirrored_picture_gives_mirrored_map(model):
-    half = np.asarray(photo().resize((64, 96)))
-    picture = Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1))
-    processor = CGRSegImageProcessor(do_resize=False)
-    label_map = predict_label_map(model, picture, processor, EvaluationProtocol(flip=True))
-    assert len(label_map.unique()) > 1
-    torch.testing.assert_close(label_map, label_map.flip(1))
-
-
-def test_scales_are_those_of_the_resized_picture(image_processor):
+def test_scales_are_those_of_the_resized_image(image_processor):
     sizes = []
 
     class Watching(BrightestChannel):
@@ -185,24 +176,15 @@ def test_narrow_types(model, image_processor):
     assert (predict_label_map(narrow, small_photo(), image_processor) == whole).float().mean() > 0.9
 
 
-def test_refuses_models_without_logits(image_processor):
-    class Other(BrightestChannel):
-        def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
-            return SimpleNamespace(masks=pixel_values)
-
-    with pytest.raises(ValueError, match="without logits"):
-        predict_label_map(Other(), small_photo(), image_processor)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scales": ()}, "at least one"),
-        ({"scales": (1.0, -1.0)}, "above 0"),
-        ({"scales": (float("nan"),)}, "above 0"),
-        ({"crop_size": (512,)}, "height and width"),
-        ({"stride": (0, 10)}, "above 0"),
-        ({"crop_size": (32, 512), "stride": (33, 341)}, "no prediction"),
+        ({"scales": ()}, r"scales=\(\)"),
+        ({"scales": (1.0, -1.0)}, "-1"),
+        ({"scales": (float("nan"),)}, "nan"),
+        ({"crop_size": (512,)}, r"crop_size=\(512,\)"),
+        ({"stride": (0, 10)}, r"stride=\(0, 10\)"),
+        ({"crop_size": (32, 512), "stride": (33, 341)}, r"stride=\(33, 341\)"),
     ],
 )
 def test_refuses_protocols_that_cannot_be(settings: dict, message: str):
