@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Options about data, photos and engines that several commands have."""
+"""Options that several commands have, and their parsing."""
 
 import os
 import re
@@ -36,9 +36,9 @@ TrustOption = Annotated[
 
 
 def _parse_device(text: str) -> str:
-    """What can name a device of PyTorch; whether it is there, PyTorch alone knows."""
+    """Refuse what cannot name a device of PyTorch. Using it later shows if it exists."""
     if not re.fullmatch(r"[a-z]+(:\d+)?", text):
-        raise typer.BadParameter(f"{text!r} is no device: name one as cpu, cuda, cuda:1 or mps.")
+        raise typer.BadParameter(f"{text!r} is not a device: name one such as cpu, cuda, cuda:1 or mps.")
     return text
 
 
@@ -62,10 +62,10 @@ ClassNamesOption = Annotated[
 
 
 def parse_precision(text: str, known: Sequence[str] = PRECISIONS) -> str:
-    """The full name of a precision."""
+    """Find the full name of a precision."""
     precision = full_name(text)
     if precision not in known:
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.{did_you_mean(text, known)}")
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(known)}.{did_you_mean(text, known)}")
     return precision
 
 
@@ -81,7 +81,7 @@ PrecisionOption = Annotated[
 
 
 def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
-    """Numbers with commas, spaces or × between them, as an option gives them."""
+    """Split an option into numbers with commas, spaces or × between them."""
     try:
         return [kind(part) for part in re.split(r"[\s,x×]+", text.strip())]
     except ValueError:
@@ -90,7 +90,7 @@ def parse_numbers(text: str, kind: type, option: str) -> list[Any]:
 
 
 def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
-    """Two numbers, or one that counts twice."""
+    """Parse two numbers, or one that counts twice."""
     numbers = parse_numbers(text, kind, option)
     if len(numbers) not in (1, 2):
         raise typer.BadParameter(f"{text!r} is neither one number nor two.", param_hint=option)
@@ -98,15 +98,16 @@ def parse_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
 
 
 def split_list(text: str) -> list[str]:
-    """The parts of an option that takes several, with commas or spaces between them."""
+    """Split an option with several values, with commas or spaces between them."""
     return [part for part in re.split(r"[\s,]+", text) if part]
 
 
 def override_size(size: Any, shorter_side: int) -> dict[str, int]:
     """
-    An image processor's size with another shorter side.
+    Replace the shorter side in an image processor's size.
 
-    A fixed size becomes a square. The longer side's limit grows in proportion, or the shorter side would shrink again.
+    A fixed size becomes a square. The limit of the longer side grows in proportion, since it would otherwise shrink the
+    shorter side again.
     """
     lengths = {name: length for name, length in dict(size).items() if length}
     if "height" in lengths:
@@ -118,7 +119,7 @@ def override_size(size: Any, shorter_side: int) -> dict[str, int]:
 
 
 def refuse_options(options: Mapping[str, Any], reason: str) -> None:
-    """Refuse those options that are given, not None; the reason follows their names in the message."""
+    """Refuse the options that are not None. The reason follows their names in the message."""
     if given := [f"--{name}" for name, value in options.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(given)}{reason}")
 
@@ -126,7 +127,7 @@ def refuse_options(options: Mapping[str, Any], reason: str) -> None:
 def check_source(
     data: str | None, dataset: str | None, label_ids: str, reduce_labels: bool | None, class_names: str | None
 ) -> None:
-    """Refuse options about data that can be seen to be wrong before anything is loaded."""
+    """Refuse wrong options about data before anything is loaded."""
     from ..data.catalog import find_source
 
     find_source(data, dataset, label_ids, reduce_labels)
@@ -134,7 +135,7 @@ def check_source(
 
 
 def check_names(dataset: str | None, class_names: str | None) -> None:
-    """Refuse a known data set, and a file of class names, that are not there."""
+    """Refuse an unknown data set, and a file of class names that does not exist."""
     from ..data.catalog import get_description
 
     if dataset is not None:
@@ -143,13 +144,14 @@ def check_names(dataset: str | None, class_names: str | None) -> None:
         raise ValueError(f"There is no file of class names {class_names} (--class-names).")
 
 
-def check_output_folder(folder: Path) -> None:
-    """Refuse a file where a folder is to be made."""
-    if folder.exists() and not folder.is_dir():
+def check_output_folder(folder: Path | None) -> Path | None:
+    """Refuse a file in the place of an output folder."""
+    if folder is not None and folder.is_file():
         raise typer.BadParameter(f"--output {folder} is a file: name a folder.")
+    return folder
 
 
 def announce(step: str) -> None:
-    """Say what takes long now, once for all processes of a group; before imports that take seconds themselves."""
+    """Announce a slow step, in the first of several processes, before imports that take seconds themselves."""
     if os.environ.get("RANK", "0") == "0":
         echo(f"{step} ...", err=True)

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..data import SegmentationData
     from ..engines import Engine
-    from ..evaluation import EvaluationProtocol
+    from ..evaluation import EvaluationProtocol, EvaluationResult
 
 
 def evaluate(
@@ -82,7 +82,14 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Evaluate on so many images only.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst images.")] = 10,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the report.", show_default="runs/evaluate/<model>")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            callback=check_output_folder,
+            help="Folder of the report.",
+            show_default="runs/evaluate/<model>",
+        ),
     ] = None,
     num_workers: Annotated[int, typer.Option(min=0, help="Processes that read images ahead.")] = 2,
     engine: Annotated[
@@ -101,8 +108,6 @@ def evaluate(
     """
     crop, step = _parse_windows(slide, crop_size, stride)
     factors = parse_numbers(scales, float, "--scales")
-    if output is not None:
-        check_output_folder(output)
     location = locate_model(model)
     check_source(data, dataset, label_ids, reduce_labels, class_names)
     if is_export(location):
@@ -113,8 +118,7 @@ def evaluate(
     from transformers import AutoConfig, AutoImageProcessor
 
     from ..data import load_data, read_class_names
-    from ..evaluation import EvaluationProtocol, evaluate_model, per_class_table, write_report
-    from ..export.choosing import make_engine
+    from ..evaluation import EvaluationProtocol, evaluate_model
     from ..utils.processes import make_accelerator
 
     try:
@@ -141,12 +145,8 @@ def evaluate(
     )
     if accelerator.is_main_process:
         _report_data(loaded, how, config.id2label)
-    if engine is None and not is_export(location):
-        network = _open_plain(location, device or accelerator.device, precision or "float32")
-    else:
-        network = make_engine(location, engine or "auto", device, precision, trust_remote_code=trust_remote_code)
     result = evaluate_model(
-        network,
+        _open_network(location, engine, device, precision, trust_remote_code, accelerator.device),
         image_processor,
         loaded,
         how,
@@ -160,11 +160,7 @@ def evaluate(
     )
     if accelerator.is_main_process:
         extra = {"num_processes": accelerator.num_processes, "limit": limit, "size": dict(image_processor.size)}
-        target = output or Path("runs/evaluate") / _name(expand_shipped(model))
-        folder = Path(location) if Path(location).is_dir() else find_fetched(location)
-        report = write_report(result, target, model=model, model_folder=folder, extra={**extra, "engine": engine})
-        echo(report.read_text(encoding="utf-8") if as_json else per_class_table(result), nl=not as_json)
-        echo(f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json)
+        _report(result, output, model, location, {**extra, "engine": engine}, as_json)
     accelerator.end_training()
 
 
@@ -186,17 +182,40 @@ def _report_data(data: "SegmentationData", protocol: "EvaluationProtocol", id2la
     echo(f"Ids: {data.label_mapping.describe()}\nProtocol: {protocol.describe()}", err=True)
 
 
-def _open_plain(location: str, device: str | "torch.device", precision: str) -> "Engine":
-    """Open the model itself, in float32 or under autocast."""
+def _report(
+    result: "EvaluationResult", output: Path | None, model: str, location: str, extra: dict[str, Any], as_json: bool
+) -> None:
+    """Write the report, and print the scores."""
+    from ..evaluation import per_class_table, write_report
+
+    folder = output or Path("runs/evaluate") / _name(expand_shipped(model))
+    model_folder = Path(location) if Path(location).is_dir() else find_fetched(location)
+    report = write_report(result, folder, model=model, model_folder=model_folder, extra=extra)
+    echo(report.read_text(encoding="utf-8") if as_json else per_class_table(result), nl=not as_json)
+    echo(f"{result.num_images} images in {result.seconds:.0f} s. The report is in {report.parent}", err=as_json)
+
+
+def _open_network(
+    location: str,
+    engine: EngineName | None,
+    device: str | None,
+    precision: str | None,
+    trust_remote_code: bool,
+    default_device: "torch.device",
+) -> "Engine":
+    """Open the engine that was asked for or that an export needs, or else the model itself."""
     import torch
 
     from ..engines import PlainEngine
     from ..engines.engine import resolve_device
+    from ..export.choosing import make_engine
     from ..pretrained.loading import load_model
     from ..utils.processes import AUTOCAST_TYPES
 
-    model = load_model(location, dtype=torch.float32).to(resolve_device("torch", device))
-    return PlainEngine(model.eval(), AUTOCAST_TYPES[precision])
+    if engine is not None or is_export(location):
+        return make_engine(location, engine or "auto", device, precision, trust_remote_code=trust_remote_code)
+    model = load_model(location, dtype=torch.float32).to(resolve_device("torch", device or default_device))
+    return PlainEngine(model.eval(), AUTOCAST_TYPES[precision or "float32"])
 
 
 def _compare_names(of_model: Mapping[int, str], of_data: Mapping[int, str]) -> list[str]:

@@ -62,7 +62,7 @@ def test_parts_make_the_whole(limit: int | None, model, image_processor, data):
 def test_takes_engines_and_exported_folders(whole, model, image_processor, data, exported):
     result = evaluate_quietly(PlainEngine(model), image_processor, data)
     np.testing.assert_array_equal(result.confusion_matrix, whole.confusion_matrix)
-    result = evaluate_quietly(exported("onnx").folder, image_processor, data, limit=1)
+    result = evaluate_quietly(exported("openvino").folder, image_processor, data, limit=1)
     assert (result.num_images, result.precision, result.device) == (1, "float32", "cpu")
 
 
