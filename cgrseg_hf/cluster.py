@@ -22,7 +22,7 @@ from typing import Any
 import fsspec
 from tqdm.auto import tqdm
 
-from .data.layouts import IMAGE_SUFFIXES
+from .model.image_reading_cgrseg import IMAGE_SUFFIXES
 from .pretrained import DEFAULT_MODEL
 from .utils.optional import import_optional
 

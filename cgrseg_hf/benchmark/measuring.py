@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ..data.layouts import list_pictures
+from ..data.layouts import list_images
 from ..engines.engine import resolve_device
 from ..engines.memory import keep_freed_memory
 from ..model.image_reading_cgrseg import read_image, to_photo
@@ -130,7 +130,7 @@ def run_benchmark(settings: BenchmarkSettings, progress: bool = False) -> Benchm
     sources = _load_sources(settings.models)
     photos = []
     if settings.needs_photos:
-        photos = list_pictures(settings.photos) if settings.photos.is_dir() else [settings.photos]
+        photos = list_images(settings.photos) if settings.photos.is_dir() else [settings.photos]
     models = [source for source in sources if source.model is not None]
     counts = {
         (source.name, size): count_model(source.model, size)

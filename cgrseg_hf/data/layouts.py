@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..model.image_reading_cgrseg import FORMATS_IN_WORDS, IMAGE_SUFFIXES
 from ..utils.messages import one_line
 
 # What folders and files of a split are called, the likeliest first. COCO-Stuff 10k validates on its test2014.
@@ -16,7 +17,6 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "test2017"),
 }
 ANNOTATION_FOLDERS = ("annotations", "masks", "labels")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 ANNOTATION_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")
 
 _TRAIN_IDS_ENDING = "_labelTrainIds"
@@ -220,16 +220,16 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     )
 
 
-def list_pictures(folder: str | os.PathLike) -> list[Path]:
+def list_images(folder: str | os.PathLike) -> list[Path]:
     """
-    All pictures in a folder and in the folders in it, sorted.
+    List the images in a folder and its subfolders, sorted.
 
     Raises:
         ValueError: If there is none.
     """
     files = list_files(Path(folder), IMAGE_SUFFIXES)
     if not files:
-        raise ValueError(f"There are no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}.")
+        raise ValueError(f"There are no images ({FORMATS_IN_WORDS}) in {folder}.")
     return files
 
 
@@ -260,7 +260,7 @@ def _describe_failure(folders: _Folders, images: dict, annotations: dict, label_
             f"{', '.join(annotation_names)}. Rename them so that they differ in the ending alone."
         )
     if not image_names:
-        return f"{message}: there are no images ({', '.join(IMAGE_SUFFIXES)})."
+        return f"{message}: there are no images ({FORMATS_IN_WORDS})."
     suffixes = sorted({file.suffix for file in folders.annotations.rglob("*") if file.is_file()})
     if not set(suffixes).isdisjoint(ANNOTATION_SUFFIXES):
         return (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.layouts import IMAGE_SUFFIXES, list_files
+from ..data.layouts import list_images
 from ..engines.export_settings import ExportSettings, is_export
 from ..pretrained.locating import locate_model
 
@@ -39,9 +39,7 @@ def find_photos(
         folder = Path(calibration)
         if not folder.is_dir():
             raise ValueError(f"calibration={str(folder)!r} is no folder of photos.")
-        calibration = list_files(folder, IMAGE_SUFFIXES)
-        if not calibration:
-            raise ValueError(f"calibration={str(folder)!r} holds no photos ({', '.join(IMAGE_SUFFIXES)}).")
+        calibration = list_images(folder)
     if calibration is None or len(calibration) == 0:
         if settings.precision == "int8":
             raise ValueError("precision='int8' needs calibration: some dozens of photos such as the model will see.")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.layouts import list_pictures
+from ..data.layouts import list_images
 
 # Bytes of a file's name, at most, that its results' names begin with: file systems allow 255.
 _LONGEST_NAME = 200
@@ -85,7 +85,7 @@ def _list_places(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     if not given.is_dir():
         yield given, Path(given.name)
         return
-    for file in list_pictures(given):
+    for file in list_images(given):
         if not _real_path(file).is_relative_to(_real_path(output)):
             yield file, given.resolve().name / file.relative_to(given)
 

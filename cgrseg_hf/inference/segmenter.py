@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.utils import logging
 
-from ..data.layouts import list_pictures
+from ..data.layouts import list_images
 from ..engines.engine import Engine
 from ..engines.memory import keep_freed_memory  # noqa: F401 (a public name of this package)
 from ..engines.names import EngineName
@@ -280,7 +280,7 @@ def _find_sources(images: ImageSource | Iterable[ImageSource]) -> tuple[bool, It
     if is_path(images) and not os.fspath(images):
         raise ValueError("Got an empty path: pass a photo or a folder.")
     if is_path(images) and Path(images).is_dir():
-        return False, list_pictures(images)
+        return False, list_images(images)
     if is_image_source(images):
         return True, [images]
     if isinstance(images, Iterable) and getattr(images, "ndim", 4) == 4:

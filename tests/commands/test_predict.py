@@ -273,7 +273,7 @@ def test_mistakes_in_words(predict):
     Path("empty").mkdir()
     no_photos = predict("empty")
     assert no_photos.exit_code == 2
-    assert "no pictures" in " ".join(no_photos.output.split())
+    assert "no images" in " ".join(no_photos.output.split())
     refused = predict("photo.png", "--tile", "5", "-o", "out")
     assert isinstance(refused.exception, ValueError) and "tile=5" in str(refused.exception)
     assert not Path("out").exists()

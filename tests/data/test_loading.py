@@ -233,7 +233,7 @@ def test_annotations_in_other_formats_are_an_error(tmp_path, write_image):
 def test_annotations_without_images_are_an_error(two_class_folder):
     for image in (two_class_folder / "train" / "images").iterdir():
         image.rename(image.with_suffix(".txt"))
-    with pytest.raises(ValueError, match=r"there are no images \(\.jpg"):
+    with pytest.raises(ValueError, match=r"there are no images \(JPEG"):
         load_data(two_class_folder, "train")
 
 

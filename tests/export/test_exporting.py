@@ -251,7 +251,7 @@ def test_calibration_photos(photos, tmp_path):
         np.testing.assert_array_equal(_read_photo(photo), array)
     assert _read_photo(found[3]).shape == (40, 50, 3)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no photos"):
+    with pytest.raises(ValueError, match="no images"):
         find_photos(tmp_path / "empty", 10, ExportSettings())
 
 
