@@ -22,7 +22,6 @@ from typing import Any
 import fsspec
 from tqdm.auto import tqdm
 
-from .model.image_reading_cgrseg import IMAGE_SUFFIXES
 from .pretrained import DEFAULT_MODEL
 from .utils.optional import import_optional
 
@@ -258,7 +257,7 @@ def list_shards(source: str, shard_size: int = 256) -> list[dict[str, Any]]:
     for suffix in _CONTAINERS:
         groups = groups or [[path] for path in sizes if path.lower().endswith(suffix)]
     if not groups:
-        photos = [path for path in sizes if path.lower().endswith(IMAGE_SUFFIXES)]
+        photos = [path for path in sizes if _is_image(path)]
         groups = [photos[start : start + shard_size] for start in range(0, len(photos), shard_size)]
     if not groups:
         problem = "has no photos, parquet files or tar archives" if file_system.exists(root) else "does not exist"
@@ -269,6 +268,12 @@ def list_shards(source: str, shard_size: int = 256) -> list[dict[str, Any]]:
         name = hashlib.sha256(listing.encode()).hexdigest()[:16]
         shards.append({"name": name, "files": [file_system.unstrip_protocol(path) for path in group], "root": root})
     return shards
+
+
+def _is_image(path: str) -> bool:
+    from .model.image_reading_cgrseg import IMAGE_SUFFIXES  # imports packages that take time to load
+
+    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _relative(path: str, root: str) -> str:
@@ -311,7 +316,7 @@ def _read_tar(file: Any, name: str) -> Iterator[_Photo]:
     """Read the photos of an archive in its order, without other members, such as captions."""
     with tarfile.open(fileobj=file, mode="r|*") as archive:
         for member in archive:
-            if member.isfile() and PurePosixPath(member.name.lower()).suffix in IMAGE_SUFFIXES:
+            if member.isfile() and _is_image(member.name):
                 yield _Photo(f"{name}/{member.name}", archive.extractfile(member).read())
 
 
