@@ -38,7 +38,7 @@ _SHADES = ((3, 0.8), (5, -0.5), (4, -0.5), (0, 0.5), (1, 0.65), (2, -0.5), (6, -
 
 def class_color(class_id: int) -> Color:
     """
-    The colour of a class, (red, green, blue) in 0 to 255; the same id always has the same one.
+    Compute the colour of a class, (red, green, blue) from 0 to 255; the same id always has the same colour.
 
     Those of the first 171 ids differ by 14 and more in CIELAB, where people can just see a difference of 2.3.
     """
@@ -79,7 +79,7 @@ def _to_lab(colors: np.ndarray) -> np.ndarray:
 
 def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | None = None) -> list[Color]:
     """
-    The colour of every class, (red, green, blue) in 0 to 255, by id.
+    Find the colour of every class by id, (red, green, blue) from 0 to 255.
 
     Args:
         id2label (`Mapping[int, str]`):
@@ -112,14 +112,14 @@ def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | N
 
 
 def _check_colors(palette: Sequence[Color], num_colors: int) -> list[Color]:
-    """Somebody's own colours, of an array too, as whole numbers from 0 to 255."""
+    """Convert given colours, also of an array, to whole numbers from 0 to 255."""
     if len(palette) < num_colors:
         raise ValueError(
             f"There are {len(palette)} colours for classes up to id {num_colors - 1}: give {num_colors}, one for each."
         )
     for color in palette:
         if len(color) != 3 or any(value != int(value) or not 0 <= value <= 255 for value in color):
-            raise ValueError(f"{tuple(color)} is no colour: give red, green and blue as whole numbers from 0 to 255.")
+            raise ValueError(f"{tuple(color)} is not a colour: give red, green and blue, whole numbers from 0 to 255.")
     return [tuple(map(int, color)) for color in palette]
 
 

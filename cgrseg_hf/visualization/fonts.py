@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""Text in pictures: fonts that have the characters, and sizes that suit the picture."""
+"""Text in images: fonts that have the characters, and sizes that suit the image."""
 
 import functools
 from collections.abc import Iterable
@@ -21,32 +21,32 @@ _SYSTEM_FONTS = (
     "PingFang.ttc",
     "wqy-zenhei.ttc",
 )
-# Characters of a text that are looked at: no picture has room for more.
+# Characters of a text that are read: no image has room for more.
 _LONGEST_TEXT = 500
 # A character that no font has: it shows what fonts draw instead.
 _MISSING = "\uffff"
 
 
 def text_size_for(width: int, height: int) -> int:
-    """Size of text in pixels beside a picture: it grows with the picture, and small pictures have readable text too."""
+    """Size of text in pixels beside an image: it grows with the image, and stays readable beside small ones."""
     return max(_SMALLEST_TEXT, round((width * height) ** 0.5 / 40))
 
 
 def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
     """
-    Pillow's own font; if it lacks a character of the texts, the first installed one that has them all.
+    Load Pillow's own font or, if it lacks a character of the texts, the first installed one that has them all.
 
-    Where none has, the font that lacks the fewest, which draws boxes for them.
+    If none has them all, load the font that lacks the fewest.
     """
     characters = frozenset("".join(map(drawable, texts)))
-    if len(_missing(None, characters)) == 0:
+    if not _missing(None, characters):
         return _load(None, size)
     name = min((None, *_SYSTEM_FONTS), key=lambda name: len(_missing(name, characters)))
     return _load(name, size)
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, cut with dots if it would be wider than so many pixels, without what cannot be drawn."""
+    """Cut a text with dots if it is wider than so many pixels, and replace characters that cannot be drawn."""
     text = drawable(text)
     if font.getlength(text) <= width:
         return text
@@ -56,7 +56,7 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def drawable(text: str) -> str:
-    """A text with a sign in place of control characters and halves of characters, at which laying it out fails."""
+    """Replace control characters and halves of characters, at which text layout fails."""
     return "".join(one if one.isprintable() else "\ufffd" for one in text[:_LONGEST_TEXT])
 
 

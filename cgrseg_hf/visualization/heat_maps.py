@@ -31,7 +31,7 @@ def draw_heat_map(
     fade: bool = False,
 ) -> Image.Image:
     """
-    Lay a map of numbers over its photo, with a colour bar.
+    Draw a map of numbers over its photo, with a colour bar.
 
     Args:
         image (`PIL.Image.Image`):
@@ -93,7 +93,7 @@ def draw_class_heat_map(
     opacity: float = 0.65,
 ) -> Image.Image:
     """
-    Lay the probability of one class over its photo.
+    Draw the probability of one class over its photo.
 
     Args:
         image (`PIL.Image.Image`):
@@ -139,7 +139,7 @@ def draw_entropy_map(
     opacity: float = 0.65,
 ) -> Image.Image:
     """
-    Lay over a photo how undecided the model is.
+    Draw the entropy of the classes' probabilities over a photo: high where the model is undecided.
 
     Args:
         image (`PIL.Image.Image`):

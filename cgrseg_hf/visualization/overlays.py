@@ -27,7 +27,7 @@ def draw_overlay(
     legend: bool = True,
 ) -> Image.Image:
     """
-    Lay a label map over its photo, with boundaries and a legend of the classes present.
+    Draw a label map over its photo, with boundaries and a legend of the classes present.
 
     Args:
         image (`PIL.Image.Image`):
@@ -46,7 +46,7 @@ def draw_overlay(
             Whether to add the legend.
 
     Returns:
-        `PIL.Image.Image`: the photo with colours, and to its right the legend: colour, name and share of the picture
+        `PIL.Image.Image`: the photo with colours, and to its right the legend: colour, name and share of the photo
         for each class, the largest first. Boundaries and text grow with the photo.
 
     Raises:
@@ -58,24 +58,24 @@ def draw_overlay(
     label_map = np.asarray(label_map)
     check_label_map(label_map, (image.height, image.width), id2label, ignore_index)
     colors = class_colors(id2label, colors)
-    picture = tint(image, label_map, colors, opacity, ignore_index)
+    overlay = tint(image, label_map, colors, opacity, ignore_index)
     if not legend:
-        return picture
+        return overlay
     shares = class_shares(label_map, len(colors), ignore_index)
     entries = [(colors[class_id], id2label[class_id], format_share(shares[class_id])) for class_id in by_size(shares)]
-    return place_right(picture, draw_legend(entries, picture.height, text_size_for(*picture.size)))
+    return place_right(overlay, draw_legend(entries, overlay.height, text_size_for(*overlay.size)))
 
 
 def color_label_map(
     label_map: np.ndarray, colors: Sequence[Color], ignore_index: int = 255, ignored_color: Color = IGNORED_COLOR
 ) -> Image.Image:
-    """A label map (height, width) in the classes' colours, by default with ignored pixels in dark grey."""
+    """Draw a label map (height, width) in the classes' colours, by default with ignored pixels in dark grey."""
     table = np.array([*colors, ignored_color], dtype=np.uint8)
     return Image.fromarray(table[_indices(label_map, len(colors), ignore_index)])
 
 
 def find_boundaries(label_map: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour has another label, (height, width), bool."""
+    """Find pixels whose right or lower neighbour has another label, (height, width), bool."""
     boundaries = np.zeros(label_map.shape, dtype=bool)
     boundaries[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]
     boundaries[:-1] |= label_map[:-1] != label_map[1:]
@@ -86,7 +86,7 @@ def check_label_map(
     label_map: np.ndarray, size: tuple[int, int], id2label: Mapping[int, str], ignore_index: int
 ) -> None:
     """
-    See that a label map is one of this photo.
+    Check that a label map fits its photo.
 
     Raises:
         ValueError: If its height and width are not `size`, or it holds a class without a name.
@@ -106,38 +106,38 @@ def check_label_map(
 def tint(
     image: Image.Image, label_map: np.ndarray, colors: Sequence[Color], opacity: float, ignore_index: int
 ) -> Image.Image:
-    """A photo in RGB in the classes' colours, with boundaries; see [`draw_overlay`]."""
+    """Draw an RGB photo in the classes' colours, with boundaries; see [`draw_overlay`]."""
     indices = _indices(label_map, len(colors), ignore_index)
     table = np.array([*colors, (0, 0, 0)], dtype=np.uint8)
     mask = np.full(len(colors) + 1, round(255 * opacity), dtype=np.uint8)
     mask[len(colors)] = 0
-    picture = Image.composite(Image.fromarray(table[indices]), image, Image.fromarray(mask[indices]))
-    _draw_boundaries(picture, label_map)
-    return picture
+    tinted = Image.composite(Image.fromarray(table[indices]), image, Image.fromarray(mask[indices]))
+    _draw_boundaries(tinted, label_map)
+    return tinted
 
 
 def class_shares(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
-    """Share of the picture, 0 to 1, of each class, (num_labels,)."""
+    """Compute the share of each class in a label map, 0 to 1, (num_labels,)."""
     pixels = np.bincount(_indices(label_map, num_labels, ignore_index).ravel(), minlength=num_labels)
     return pixels[:num_labels] / label_map.size
 
 
 def find_ignored(label_map: np.ndarray, ignore_index: int) -> np.ndarray:
-    """Where the label is the ignored one, bool."""
+    """Find pixels with the ignored label, bool."""
     # Releases of NumPy before 2.3 crash where a view of 8 bits is compared with a number beyond them.
     return label_map.astype(np.int32, copy=False) == ignore_index
 
 
 def by_size(shares: np.ndarray) -> list[int]:
-    """Ids of the classes that are there, the largest first."""
+    """List the ids of the classes that occur, the largest first."""
     return [int(class_id) for class_id in np.argsort(-shares, kind="stable") if shares[class_id]]
 
 
-def place_right(picture: Image.Image, legend: Image.Image, top: int = 0) -> Image.Image:
-    """A picture with a legend to its right, from `top` on, neither covering the other."""
-    canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, top + legend.height)), "white")
-    canvas.paste(picture, (0, 0))
-    canvas.paste(legend, (picture.width, top))
+def place_right(image: Image.Image, legend: Image.Image, top: int = 0) -> Image.Image:
+    """Place a legend to the right of an image, from the row `top` on."""
+    canvas = Image.new("RGB", (image.width + legend.width, max(image.height, top + legend.height)), "white")
+    canvas.paste(image, (0, 0))
+    canvas.paste(legend, (image.width, top))
     return canvas
 
 
