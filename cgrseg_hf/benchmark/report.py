@@ -243,7 +243,7 @@ def _draw_latency(measurements: Sequence[Measurement], file: Path) -> None:
         panel.margins(x=0.1, y=0.3)
         panel.invert_yaxis()
         panel.grid(axis="x", alpha=0.3)
-        panel.legend(title="input", fontsize="small")
+        panel.legend(title="input", fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(file, dpi=150)
 
 
