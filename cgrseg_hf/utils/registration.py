@@ -6,31 +6,27 @@ to stay light. So it follows the import of the Auto classes. transformers import
 that our classes need, and so do our own modules: registration waits until none of these is half imported.
 """
 
+import functools
+import pkgutil
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from wrapt import register_post_import_hook
 
-_AUTO = ("configuration_auto", "modeling_auto", "image_processing_auto")
-_NEEDED = (
-    "image_processing_backends",
-    "image_processing_utils",
-    "modeling_layers",
-    "modeling_utils",
-    "processing_utils",
-)
-_OWN = (
-    *("configuration_cgrseg", "geometry_cgrseg", "image_processing_cgrseg", "image_reading_cgrseg", "modeling_cgrseg"),
-    *("modeling_efficientformerv2", "optimized_cgrseg", "post_processing_cgrseg"),
+_PACKAGE = Path(__file__).parents[1]
+_TRANSFORMERS = (
+    *(f"models.auto.{name}" for name in ("configuration_auto", "modeling_auto", "image_processing_auto")),
+    *("image_processing_backends", "image_processing_utils", "modeling_layers", "modeling_utils", "processing_utils"),
 )
 _WATCHED = (
-    *(f"transformers.models.auto.{name}" for name in _AUTO),
-    *(f"transformers.{name}" for name in _NEEDED),
-    *(f"{__package__.rpartition('.')[0]}.model.{name}" for name in _OWN),
+    *(f"transformers.{name}" for name in _TRANSFORMERS),
+    *(f"{_PACKAGE.name}.model.{module.name}" for module in pkgutil.iter_modules([str(_PACKAGE / "model")])),
 )
 _imported: set[str] = set()
 
 
+@functools.cache  # once, though the package may be reloaded
 def register_when_imported() -> None:
     """Register with those Auto classes that are imported already, and with the others right after their import."""
     for name in _WATCHED:

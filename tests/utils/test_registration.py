@@ -3,8 +3,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from cgrseg_hf import model
 
 CHECK = """
 from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForSemanticSegmentation
@@ -36,20 +39,39 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run(code) == "[]"
 
 
+FIRST = [
+    "import cgrseg_hf",
+    "import cgrseg_hf; from transformers import SegformerForSemanticSegmentation",
+    "from transformers import AutoConfig, AutoImageProcessor, AutoModel; import cgrseg_hf",
+    "import cgrseg_hf.model.modeling_efficientformerv2",
+]
+FIRST_OF_MANY = [
+    "from transformers import AutoConfig; import cgrseg_hf",
+    "import cgrseg_hf; from transformers import AutoImageProcessor",
+    "import cgrseg_hf; from transformers import pipeline",
+    "from transformers import pipeline; import cgrseg_hf",
+    "import cgrseg_hf; from transformers import Trainer",
+    "from transformers import Trainer; import cgrseg_hf",
+    *(f"import cgrseg_hf.model.{file.stem}" for file in sorted(Path(model.__file__).parent.glob("[!_]*.py"))),
+]
+
+
 @pytest.mark.parametrize(
-    "first",
-    [
-        "import cgrseg_hf",
-        pytest.param(
-            "from transformers import AutoImageProcessor, AutoModel; import cgrseg_hf", marks=pytest.mark.long
-        ),
-        pytest.param("from transformers import AutoConfig; import cgrseg_hf", marks=pytest.mark.long),
-        "from cgrseg_hf.model.modeling_efficientformerv2 import EfficientFormerV2Backbone",
-        pytest.param("import cgrseg_hf, importlib; importlib.reload(cgrseg_hf)", marks=pytest.mark.long),
-    ],
+    "first", [*FIRST, *(pytest.param(one, marks=pytest.mark.long) for one in FIRST_OF_MANY if one not in FIRST)]
 )
 def test_auto_classes_know_the_model(first: str):
     assert run(f"{first}\n{CHECK}") == KNOWN
+
+
+@pytest.mark.long
+def test_reloading_registers_nothing_anew():
+    code = """
+import importlib, cgrseg_hf
+from cgrseg_hf.utils import registration
+registration.register_post_import_hook = lambda *_: print("again")
+importlib.reload(cgrseg_hf)
+"""
+    assert run(f"{code}\n{CHECK}") == KNOWN
 
 
 def test_public_names_are_there():
