@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..engines.export_settings import DEFAULT_OPSET, PRECISIONS, ExportSettings
-from ..export.checks import check_output, find_photos, locate_source
+from ..engines.export_settings import DEFAULT_OPSET, LOWEST_OPSET, PRECISIONS, ExportSettings
+from ..export.checks import DEFAULT_MAX_CALIBRATION, check_output, find_photos, locate_source
 from ..pretrained.locating import SHIPPED
 from ..utils.messages import echo
 from .data_options import announce, parse_pair, parse_precision, refuse_options
@@ -54,10 +54,12 @@ def export(
         typer.Option(help="Folder of photos to quantise by, and to compare the file with the model on."),
     ] = None,
     max_calibration: Annotated[
-        int | None, typer.Option(min=1, help="Use so many of them, spread evenly.", show_default="128")
+        int | None,
+        typer.Option(min=1, help="Use so many of them, spread evenly.", show_default=str(DEFAULT_MAX_CALIBRATION)),
     ] = None,
     opset: Annotated[
-        int | None, typer.Option(help="Version of ONNX's operators, from 18 on.", show_default="20")
+        int | None,
+        typer.Option(help=f"Version of ONNX's operators, from {LOWEST_OPSET} on.", show_default=str(DEFAULT_OPSET)),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export in the folder.")] = False,
 ) -> None:
@@ -70,17 +72,13 @@ def export(
         refuse_options({"opset": opset}, f": its operators are those of ONNX, not of {format} files.")
     if calibration is None:
         refuse_options({"max-calibration": max_calibration}, " is about photos: name them with --calibration.")
-    settings = ExportSettings(
-        format,
-        precision,
-        include_preprocessing,
-        include_argmax,
-        None if size is None else parse_pair(size, int, "--size"),
-        DEFAULT_OPSET if opset is None else opset,
-    )
+    max_calibration = max_calibration or DEFAULT_MAX_CALIBRATION
+    only_size = None if size is None else parse_pair(size, int, "--size")
+    opset = DEFAULT_OPSET if opset is None else opset
+    settings = ExportSettings(format, precision, include_preprocessing, include_argmax, only_size, opset)
     output = output or Path("runs/export") / f"{format}-{precision}"
     check_output(output, overwrite)
-    find_photos(calibration, max_calibration or 128, settings)
+    find_photos(calibration, max_calibration, settings)
     location = locate_source(model)
     announce("Loading the model")
 
@@ -93,10 +91,10 @@ def export(
         precision,
         include_preprocessing=include_preprocessing,
         include_argmax=include_argmax,
-        size=settings.size,
+        size=only_size,
         calibration=calibration,
-        max_calibration=max_calibration or 128,
-        opset=settings.opset,
+        max_calibration=max_calibration,
+        opset=opset,
         overwrite=overwrite,
         on_step=announce,
     )

@@ -41,14 +41,12 @@ def info(
         number, size = clear()
         echo(f"Deleted {number} exports, {size / 1e6:.0f} MB.", err=as_json)
     found = _find()
-    failed = False
     if check:
         for name, engine in found["engines"].items():
             if not engine["missing"]:
                 engine["error"] = _try(name)
-                failed |= engine["error"] is not None
     echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(_describe(found)))
-    if failed:
+    if any(engine.get("error") for engine in found["engines"].values()):
         raise typer.Exit(1)
 
 
@@ -69,18 +67,16 @@ def _find() -> dict[str, Any]:
         "processor": {"name": find_processor(), "cores": count_cores()},
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "engines": {name: {"missing": find_missing_packages(packages)} for name, packages in ENGINE_PACKAGES.items()},
-        "extras": {extra: _find_missing(packages) for extra, packages in extras.items()},
-        "shipped_model": str(DEFAULT_MODEL),
-        "kept_exports": {
-            "folder": str(exports_folder()),
-            "number": number,
-            "bytes": size,
+        "extras": {
+            extra: sorted(set(packages) - find_versions(*packages).keys()) for extra, packages in extras.items()
         },
+        "shipped_model": str(DEFAULT_MODEL),
+        "kept_exports": {"folder": str(exports_folder()), "number": number, "bytes": size},
     }
 
 
 def _find_extras() -> dict[str | None, list[str]]:
-    """The packages that this one asks for, by extra; under None those that it needs in any case."""
+    """List the packages of each extra, and under None those that are always needed."""
     extras: dict[str | None, list[str]] = {None: []}
     for requirement in importlib.metadata.requires(_DISTRIBUTION) or []:
         extra = _EXTRA.search(requirement)
@@ -90,16 +86,8 @@ def _find_extras() -> dict[str | None, list[str]]:
     return extras
 
 
-def _find_missing(packages: list[str]) -> list[str]:
-    """Those of the packages, by the names under which they are installed, that are not there."""
-    from ..utils.provenance import find_versions
-
-    installed = find_versions(*packages)
-    return [package for package in packages if package not in installed]
-
-
 def _try(engine: str) -> str | None:
-    """Segment a picture; what went wrong, if anything did."""
+    """Segment an image with an engine, and return the error, if there is one."""
     import numpy as np
 
     from ..inference import Segmenter

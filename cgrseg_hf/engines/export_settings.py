@@ -1,17 +1,17 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What an exported folder is, as its export.json says it."""
+"""The settings of an export, kept in the folder's export.json."""
 
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .names import PRECISIONS as COMPUTED_PRECISIONS
+from .names import PRECISIONS as FLOAT_PRECISIONS
 from .names import full_name
 
 EXPORT_FILE = "export.json"
 FORMATS = ("onnx", "openvino", "torch")
-PRECISIONS = (*COMPUTED_PRECISIONS, "int8")
+PRECISIONS = (*FLOAT_PRECISIONS, "int8")
 MODEL_FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 # 20 is the first with Gelu as one operator.
 DEFAULT_OPSET = 20
@@ -21,16 +21,15 @@ LOWEST_OPSET = 18
 @dataclass(frozen=True)
 class ExportSettings:
     """
-    What was, or is to be, exported.
+    Settings of an export.
 
     Args:
         format (`str`): `"onnx"`, `"openvino"` or `"torch"`.
         precision (`str`): `"float32"`, `"float16"`, `"bfloat16"` or `"int8"`.
-        include_preprocessing (`bool`): Whether the input is a picture, uint8 `(batch, height, width, 3)`, named
-            `image`, instead of normalised pixels `(batch, 3, height, width)`, named `pixel_values`.
-        include_argmax (`bool`): Whether the output is the label map at the input's size, named `labels`, instead of
-            `logits`.
-        size (`tuple[int, int]`, *optional*): The input's height and width, if it takes no other; its batch is then 1.
+        include_preprocessing (`bool`): Take images, uint8 `(batch, height, width, 3)`, named `image`, instead of
+            normalised pixels `(batch, 3, height, width)`, named `pixel_values`.
+        include_argmax (`bool`): Return label maps of the input's size, named `labels`, instead of `logits`.
+        size (`tuple[int, int]`, *optional*): The only height and width of the input; its batch is then 1.
         opset (`int`): Version of ONNX's operators; only for ONNX.
 
     Raises:
@@ -80,7 +79,7 @@ class ExportSettings:
 
 
 def is_export(folder: Any) -> bool:
-    """Whether something is a folder that an export wrote."""
+    """Return whether a path is a folder that an export wrote."""
     return isinstance(folder, str | Path) and (Path(folder) / EXPORT_FILE).is_file()
 
 
@@ -96,12 +95,12 @@ def read_settings(folder: str | Path) -> ExportSettings:
     Read export.json.
 
     Raises:
-        ValueError: If the folder is no export.
+        ValueError: If the folder is not an export.
     """
     path = Path(folder) / EXPORT_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{folder} has no {EXPORT_FILE}: it is no folder that `cgrseg export` wrote.") from None
+        raise ValueError(f"{folder} has no {EXPORT_FILE}: it is not a folder that `cgrseg export` wrote.") from None
     names = {field.name for field in fields(ExportSettings)}
     return ExportSettings(**{name: value for name, value in content.items() if name in names})

@@ -1,7 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Write an ONNX file."""
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +96,7 @@ def _quantize(model: "onnx.ModelProto", calibration: Iterable[np.ndarray], folde
 
     import_optional("onnxruntime", "export", "8-bit ONNX files")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     class Reader(CalibrationDataReader):
         def __init__(self):
@@ -106,26 +106,21 @@ def _quantize(model: "onnx.ModelProto", calibration: Iterable[np.ndarray], folde
             batch = next(self.batches, None)
             return None if batch is None else {"pixel_values": batch}
 
-    def is_no_advice(record: logging.LogRecord) -> bool:
-        """Not ONNX Runtime's advice to fold batch normalisations first, which they are."""
-        return "pre-processing before quantization" not in record.getMessage()
-
+    # Otherwise ONNX Runtime advises folding the batch normalisations, which are folded.
+    add_pre_process_metadata(model)
     path = folder / "quantized.onnx"
-    logging.getLogger().addFilter(is_no_advice)
-    try:
-        quantize_static(
-            model,
-            str(path),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            # Weights of 7 bits: without VNNI, processors add products in 16 bits, which those of 8 bits can overflow.
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        return onnx.load(path)
-    finally:
-        logging.getLogger().removeFilter(is_no_advice)
-        path.unlink(missing_ok=True)
+    quantize_static(
+        model,
+        str(path),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        per_channel=True,
+        # Weights of 7 bits: without VNNI, processors add products in 16 bits, which those of 8 bits can overflow.
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+    )
+    quantized = onnx.load(path)
+    path.unlink()
+    return quantized

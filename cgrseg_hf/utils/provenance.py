@@ -1,5 +1,5 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What a report needs to be repeated: versions, the commit of the code, the weights, and the processor."""
+"""Versions, the commit of the code, the weights and the processor: what it takes to repeat a report."""
 
 import hashlib
 import importlib.metadata
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def find_versions(*packages: str) -> dict[str, str]:
-    """Versions of Python, this package and those of the named ones that are installed."""
+    """Find the versions of Python, of this package and of the named ones that are installed."""
     versions = {"python": platform.python_version()}
     for package in ("cgrseg_hf", *packages):
         try:
@@ -22,7 +22,7 @@ def find_versions(*packages: str) -> dict[str, str]:
 
 
 def find_git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, with "-dirty" where it was changed; None without one."""
+    """Find the commit of the checkout that this package runs from, with "-dirty" if changed; None without one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -34,13 +34,13 @@ def find_git_commit() -> str | None:
 
 
 def digest_file(file: Path) -> str:
-    """The SHA-256 of a file in hexadecimal, by which the Hub knows it too."""
+    """Compute the SHA-256 of a file in hexadecimal."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def digest_weights(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of weights that `from_pretrained` reads in a model's folder; none of an export."""
+    """Compute the SHA-256 of each file of weights that `from_pretrained` reads in a folder; none of an export."""
     names, index = ["model.safetensors"], folder / "model.safetensors.index.json"
     if not (folder / names[0]).is_file() and index.is_file():
         parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
@@ -49,7 +49,7 @@ def digest_weights(folder: Path) -> dict[str, str]:
 
 
 def find_processor() -> str:
-    """The processor's name, as the system gives it."""
+    """Read the processor's name from the system."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -60,7 +60,7 @@ def find_processor() -> str:
 
 
 def count_cores() -> int:
-    """Processor cores that this process may use."""
+    """Count the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -101,7 +101,7 @@ def test_opset(export):
     [
         (("--precision", "bf16"), 1, "Error: ONNX Runtime has no bfloat16 convolutions on CPUs."),
         (("--precision", "int8"), 1, "Error: precision='int8' needs calibration"),
-        (("--calibration", "no/such/folder"), 1, "Error: calibration='no/such/folder' is no folder of photos."),
+        (("--calibration", "no/such/folder"), 1, "Error: calibration='no/such/folder' is not a folder of photos."),
         (("--opset", "17"), 1, "Error: opset=17 is too old"),
         (("--format", "tflite"), 2, "'tflite'"),
         (("--precision", "int4"), 2, "'int4'"),
@@ -125,7 +125,7 @@ def test_folders_in_the_way(error_of, decided_folder, exported):
     for options in ((), ("--overwrite",)):
         ended, said = error_of(str(decided_folder), "-o", "mine", *options)
         assert ended == 1
-        assert said == "Error: mine exists and is no earlier export: choose another folder."
+        assert said == "Error: mine exists and is not an earlier export: choose another folder."
     ended, said = error_of(str(decided_folder), "-o", str(exported("openvino").folder))
     assert ended == 1
     assert said.startswith("Error:") and said.endswith("or overwrite it (--overwrite).")

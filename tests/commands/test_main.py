@@ -50,7 +50,7 @@ def test_help_and_mistakes_load_nothing_heavy(photos):
         "benchmark xz": "no folder 'xz'",
         "benchmark --engines onnx": "no engine 'onnx'",
         "export ./none": "no folder './none'",
-        f"export -o {photos}": "no earlier export",
+        f"export -o {photos}": "not an earlier export",
         "export --precision bf16": "no bfloat16 convolutions",
         "convert ./none": "no folder './none'",
         "check-data nowhere/at/all": "nowhere/at/all does not exist",

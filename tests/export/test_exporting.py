@@ -183,9 +183,9 @@ def test_the_callers_model_stays_as_it_is(decided_model, tmp_path):
 def test_folders_of_others_are_left_alone(tmp_path, decided_folder):
     (tmp_path / "thesis.txt").write_text("of years")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match="exists and is no earlier export: choose another folder"):
+        with pytest.raises(ValueError, match="exists and is not an earlier export: choose another folder"):
             export_model(decided_folder, tmp_path, "openvino", overwrite=overwrite)
-        with pytest.raises(ValueError, match="exists and is no earlier export"):
+        with pytest.raises(ValueError, match="exists and is not an earlier export"):
             export_model(decided_folder, tmp_path / "thesis.txt", "openvino", overwrite=overwrite)
     assert contents(tmp_path) == {"thesis.txt": b"of years"}
 
@@ -215,7 +215,7 @@ def test_an_export_is_no_model_to_export(exported, tmp_path):
         ({"format": "openvino", "precision": "int8"}, "needs calibration"),
         ({"precision": "int8", "calibration": []}, "needs calibration"),
         ({"max_calibration": 0}, "use at least one photo"),
-        ({"calibration": "no/such/folder"}, "'no/such/folder' is no folder of photos"),
+        ({"calibration": "no/such/folder"}, "'no/such/folder' is not a folder of photos"),
         ({"size": (512,)}, "give height and width"),
         ({"size": (0, 512)}, "give height and width"),
         ({"opset": 17}, "opset=17 is too old: use 18 or more"),
