@@ -84,18 +84,6 @@ def test_pictures_to_label_maps(export):
     assert lines[-1] == f"What it takes and gives in detail: {folder / 'export.json'}"
 
 
-@pytest.mark.long
-def test_opset(export):
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    done = export("-o", "made", "--opset", "18", "--size", "64")
-    assert done.exit_code == 0, done.output
-    model = onnx.load("made/model.onnx")
-    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 18
-    assert [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 64]
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -116,31 +104,4 @@ def test_mistakes_in_a_line(error_of, decided_folder, arguments, code, message):
     ended, said = error_of(str(decided_folder), *arguments)
     assert ended == code
     assert message in said
-    assert not list(Path.cwd().iterdir())
-
-
-def test_folders_in_the_way(error_of, decided_folder, exported):
-    Path("mine").mkdir()
-    Path("mine/thesis.txt").write_text("of years")
-    for options in ((), ("--overwrite",)):
-        ended, said = error_of(str(decided_folder), "-o", "mine", *options)
-        assert ended == 1
-        assert said == "Error: mine exists and is not an earlier export: choose another folder."
-    ended, said = error_of(str(decided_folder), "-o", str(exported("openvino").folder))
-    assert ended == 1
-    assert said.startswith("Error:") and said.endswith("or overwrite it (--overwrite).")
-    assert [str(path) for path in Path("mine").iterdir()] == ["mine/thesis.txt"]
-
-
-def test_an_export_is_no_model_to_export(error_of, exported):
-    folder = exported("openvino").folder
-    ended, said = error_of(str(folder), "-o", "again")
-    assert ended == 1
-    assert said == f"Error: {folder} is an export already: give the model that it was made from."
-
-
-def test_models_that_are_not_there(error_of):
-    ended, said = error_of("./no/such/model", "-o", "out")
-    assert ended == 1
-    assert said.startswith("Error:") and "./no/such/model" in said
     assert not list(Path.cwd().iterdir())

@@ -118,7 +118,13 @@ def test_logits_of_images(opened, logits_of, image_processor, format):
 @pytest.mark.long
 @pytest.mark.parametrize("format", ["openvino", "onnx", "torch"])
 def test_one_size(opened, logits_of, format):
-    engine = opened(format, size=(97, 131))
+    settings = {"opset": 18} if format == "onnx" else {}
+    engine = opened(format, size=(97, 131), **settings)
+    if format == "onnx":
+        import onnx
+
+        model = onnx.load(engine.folder / "model.onnx")
+        assert {entry.domain: entry.version for entry in model.opset_import}[""] == 18
     pixels = make_pixels(1, 97, 131)
     for _ in range(4):
         assert_logits_close(engine(pixels), logits_of(pixels))
