@@ -128,7 +128,8 @@ def segment_on_cluster(
             f"in {source} now, or are divided otherwise: choose another folder, or remove them."
         )
     remaining = [shard for shard in shards if shard["name"] not in finished]
-    num_photos, errors = 0, {}
+    num_photos = 0
+    errors: dict[str, str] = {}
     if remaining:
         is_started = not ray.is_initialized()
         if is_started:
@@ -316,8 +317,9 @@ def _read_tar(file: Any, name: str) -> Iterator[_Photo]:
     """Read the photos of an archive in its order, without other members, such as captions."""
     with tarfile.open(fileobj=file, mode="r|*") as archive:
         for member in archive:
-            if member.isfile() and _is_image(member.name):
-                yield _Photo(f"{name}/{member.name}", archive.extractfile(member).read())
+            content = archive.extractfile(member) if member.isfile() and _is_image(member.name) else None
+            if content is not None:
+                yield _Photo(f"{name}/{member.name}", content.read())
 
 
 class _MissingColumnError(ValueError):

@@ -206,7 +206,8 @@ def find_pushed_files(
     try:
         with _hub_errors_explained(repo_id):
             repo = _find_repo(repo_id, branch)
-            is_pushed = repo is not None and _has_pushed_card(repo)
+            files = [] if repo is None else [sibling.rfilename for sibling in repo.siblings or ()]
+            is_pushed = repo is not None and CARD_FILE in files and _has_pushed_card(repo_id, repo.sha)
     except (ValueError, OSError):
         if dry_run:
             return None
@@ -217,7 +218,7 @@ def find_pushed_files(
             f"{repo_id} exists and is {current}, not {wanted}, so nothing was sent: change that in the repo's settings "
             f"on the Hub, or leave out --{wanted} (private={private}) to push to it as it is."
         )
-    return [sibling.rfilename for sibling in repo.siblings] if is_pushed else []
+    return files if is_pushed else []
 
 
 def _find_repo(repo_id: str, branch: str | None) -> ModelInfo | None:
@@ -229,11 +230,9 @@ def _find_repo(repo_id: str, branch: str | None) -> ModelInfo | None:
         return None
 
 
-def _has_pushed_card(repo: ModelInfo) -> bool:
-    if CARD_FILE not in (sibling.rfilename for sibling in repo.siblings):
-        return False
+def _has_pushed_card(repo_id: str, commit: str | None) -> bool:
     with tempfile.TemporaryDirectory(prefix="cgrseg-card-") as folder:
-        card = Path(HfApi().hf_hub_download(repo.id, CARD_FILE, revision=repo.sha, cache_dir=folder))
+        card = Path(HfApi().hf_hub_download(repo_id, CARD_FILE, revision=commit, cache_dir=folder))
         return is_written_by_push(card.read_text(encoding="utf-8", errors="replace"))
 
 

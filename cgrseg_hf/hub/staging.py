@@ -268,17 +268,19 @@ def find_leftovers(present: Collection[str], sent: Collection[str]) -> list[str]
         sent (`Collection[str]`): Names of the files that the push writes.
     """
 
+    present = set(present)
+
     def is_pushed(file: str) -> bool:
         folder, _, name = file.rpartition("/")
         if not folder:
             return _PUSHED.fullmatch(name) is not None
         if folder == _PICTURES:
             stems = [file.removesuffix(ending) for ending in (_PHOTO, _OVERLAY) if file.endswith(ending)]
-            return any({f"{stem}{_PHOTO}", f"{stem}{_OVERLAY}"} <= set(present) for stem in stems)
+            return any({f"{stem}{_PHOTO}", f"{stem}{_OVERLAY}"} <= present for stem in stems)
         is_export_folder = "/" not in folder and f"{folder}/{EXPORT_FILE}" in present
         return is_export_folder and _PUSHED_IN_EXPORT.fullmatch(name) is not None
 
-    return sorted(file for file in set(present) - set(sent) if is_pushed(file))
+    return sorted(file for file in present - set(sent) if is_pushed(file))
 
 
 def read_id2label(folder: Path) -> dict[int, str]:
