@@ -47,19 +47,14 @@ def two_passes(tiny_training):
     return tiny_training.replace(max_steps=14, batch_size=2, save_steps=3, num_workers=2, ema_decay=0.9)
 
 
-def test_a_killed_run_ends_with_the_same_weights(two_passes, start_command):
-    whole = train(two_passes.replace(output=two_passes.output + "-whole", num_workers=0))
-    weights = kill_and_resume(two_passes, start_command, [(5, random.uniform(0, 0.3))])
-    assert_same_weights(weights, load_file(whole.model / "model.safetensors"))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_five_kills_at_random_moments(two_passes, start_command, num_workers):
+@pytest.mark.parametrize(
+    ("num_workers", "steps"),
+    [(2, [5]), *(pytest.param(count, [1, 4, 6, 9, 12], marks=pytest.mark.long) for count in (0, 2))],
+)
+def test_a_killed_run_ends_with_the_same_weights(two_passes, start_command, num_workers, steps):
     config = two_passes.replace(num_workers=num_workers)
-    whole = train(config.replace(output=config.output + "-whole"))
-    moments = [(step, random.uniform(0, 0.5)) for step in (1, 4, 6, 9, 12)]
-    weights = kill_and_resume(config, start_command, moments)
+    whole = train(config.replace(output=config.output + "-whole", num_workers=0))
+    weights = kill_and_resume(config, start_command, [(step, random.uniform(0, 0.5)) for step in steps])
     assert_same_weights(weights, load_file(whole.model / "model.safetensors"))
 
 
@@ -140,19 +135,6 @@ def test_a_signal_saves_and_leaves(two_passes, start_command, number, code):
     assert checkpoints.checkpoint_step(checkpoint) >= 3
 
 
-@pytest.mark.long
-def test_sigterm_to_all_processes_during_an_evaluation(two_passes, start_command):
-    config = two_passes.replace(max_steps=4, validation_split="validation", evaluation_steps=2)
-    process = start_command(config)
-    wait_for_step(Path(config.output), 2, process)
-    for _ in range(2):  # a scheduler signals the workers too, and more than once
-        os.killpg(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode in (0, 143), output
-    assert "Traceback" not in output
-    assert checkpoints.list_checkpoints(Path(config.output) / "checkpoints")
-
-
 def test_a_second_interrupt_from_the_keyboard_ends_at_once():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), StopSignals() as signals:
@@ -222,14 +204,6 @@ def test_another_model_is_evaluated_and_resumes(tiny_training, tmp_path):
     assert_same_weights(load_file(last / "model.safetensors"), expected)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused(tiny_training):
-    config = tiny_training.replace(max_steps=1)
-    (checkpoint,) = (train(config).output / "checkpoints").iterdir()
-    (checkpoint / "optimizer.bin").unlink()
-    with pytest.raises(ValueError, match=rf"--model {checkpoint}"):
-        train(config, resume=True)
-
-
 class Bomb:
     """Unpickles to a call."""
 
@@ -245,3 +219,11 @@ def test_no_pickled_code_is_run(tiny_training, name, capsys):
     with pytest.raises(ValueError, match=rf"{checkpoint} cannot be loaded .*tensors and plain values"):
         train(config, resume=True)
     assert "it was run" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tiny_training):
+    config = tiny_training.replace(max_steps=1)
+    (checkpoint,) = (train(config).output / "checkpoints").iterdir()
+    (checkpoint / "optimizer.bin").unlink()
+    with pytest.raises(ValueError, match=rf"--model {checkpoint}"):
+        train(config, resume=True)
