@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgrseg_hf.data import get_description
 from cgrseg_hf.visualization import (
     class_color,
     color_label_map,
@@ -33,13 +32,6 @@ def test_overlay_colours_classes_and_leaves_the_ignored_alone():
     assert tuple(overlay[5, 30]) == class_color(7)
     assert tuple(overlay[5, 50]) == (100, 100, 100)
     assert overlay.shape[1] > 60 and (overlay[:, 60:] != 255).any()  # a legend
-
-
-def test_known_classes_have_their_usual_colours_in_overlays():
-    ade20k = get_description("ade20k")
-    photo, label_map = Image.new("RGB", (60, 40)), np.full((40, 60), 149, dtype=np.uint8)
-    overlay = np.asarray(draw_overlay(photo, label_map, ade20k.id2label, opacity=1.0))
-    assert tuple(overlay[5, 5]) == ade20k.palette[149]
 
 
 def test_legend_covers_nothing_of_the_photo_and_can_be_left_out():

@@ -26,7 +26,7 @@ def test_bars_of_the_prototype_are_as_long_as_its_weights():
 @pytest.mark.parametrize("num_labels", [1, 11, 171])
 def test_confusion_matrix(num_labels: int):
     matrix = np.eye(num_labels, dtype=np.int64) * 100
-    names = {class_id: f"$class^ number {class_id}" for class_id in range(num_labels)}
+    names = {class_id: f"$class^\x1b\udc9b\n number {class_id}" for class_id in range(num_labels)}
     image = np.asarray(draw_confusion_matrix(matrix, names))
     assert (image == (8, 48, 107)).all(axis=2).sum() > 80 * num_labels
     assert all((edge == 255).all() for edge in (image[0], image[-1], image[:, 0], image[:, -1]))  # nothing is cut off
