@@ -173,7 +173,8 @@ class PhotoDesk:
 
     def look_up(self, view: View | None, x: int, y: int) -> "gradio.Label":
         """Class and scores of a pixel of the overlay."""
-        x, y = self._check_remembered(view).find_pixel(x, y)
+        view = self._check_remembered(view)
+        x, y = view.find_pixel(x, y)
         return self._gradio.Label(view.compute_scores(x, y), label=f"Pixel ({x}, {y})")
 
     def _check_remembered(self, view: View | None) -> View:
@@ -253,7 +254,7 @@ def make_page(
                         **_SHOWN,
                     )
 
-        def look_up(view: View | None, event: gr.SelectData) -> gr.Label:
+        def look_up(view: View | None, event: gr.SelectData) -> Any:  # type: ignore[name-defined]
             return desk.look_up(view, *event.index)
 
         private, quick = {"api_visibility": "private"}, {"show_progress": "hidden", "concurrency_limit": 4}
@@ -312,7 +313,7 @@ def serve(
     """
     gr = import_gradio()
     port = find_port(host, port)
-    limits = [one.max_pixels or Image.MAX_IMAGE_PIXELS for one in segmenters.values()]
+    most_pixels = max(one.max_pixels or 2**28 for one in segmenters.values())  # Pillow's own limit is lower
     with tempfile.TemporaryDirectory(prefix="cgrseg-demo-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # for uploads, and for what the page shows
         page = make_page(segmenters, folder, time_limit, queue_size, concurrency)
@@ -326,7 +327,7 @@ def serve(
             run_history=False,
             state_session_capacity=_SESSIONS,
             allowed_paths=[str(EXAMPLES)],
-            max_file_size=max(_BYTES_PER_PIXEL * max(limits), 2**20),
+            max_file_size=max(_BYTES_PER_PIXEL * most_pixels, 2**20),
             ssr_mode=False,
             mcp_server=False,
             # The fonts of the visitor's system: none is fetched from elsewhere.

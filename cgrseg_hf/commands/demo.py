@@ -49,7 +49,7 @@ def demo(
 
     from ..inference import Segmenter
 
-    segmenters = {}
+    segmenters: dict[str, Segmenter] = {}
     for name in names:
         title = Path(name).resolve().name if Path(name).is_dir() else name  # visitors do not learn where folders are
         if title in segmenters:
