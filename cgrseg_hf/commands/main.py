@@ -103,9 +103,9 @@ def main() -> None:
     # Names of files need not be text that can be printed, and the escapes are those of JSON.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    # What Pillow and tifffile report on damaged images beside their errors names no file, and goes on for pages.
+    # What Pillow and GDAL report on damaged images beside their errors names no file, and goes on for pages.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    for name in ("PIL", "tifffile"):
+    for name in ("PIL", "rasterio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)

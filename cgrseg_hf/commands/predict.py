@@ -78,9 +78,9 @@ def predict(
     Segment photos and videos: an overlay, the classes as an indexed PNG, and their areas as JSON for each.
 
     NAME_overlay.jpg, NAME_classes.png and NAME_areas.json lie in the output folder; those of a folder's photos in a
-    folder of its name. Of a video there are NAME_overlay.mp4 and a folder NAME_classes with a PNG for each frame. With
-    --tile, the classes of a TIFF file come as a TIFF file. What cannot be read is reported, the rest is segmented, and
-    the exit code is 1.
+    folder of its name. The classes of a GeoTIFF, and with --tile of any TIFF, are written to NAME_classes.tif, with its
+    coordinates. Of a video there are NAME_overlay.mp4 and a folder NAME_classes with a PNG for each frame. What cannot
+    be read is reported, the rest is segmented, and the exit code is 1.
     """
     of_windows = {"overlap": overlap, "scale": None if scale == 1 else scale}
     if cluster is not None:

@@ -23,10 +23,17 @@ from ..model.image_reading_cgrseg import (
     why_unreadable,
 )
 from ..utils.messages import one_line
-from ..utils.optional import import_optional
+from .tiff_files import make_window, open_tiff, read_tags
 
 # A TIFF whose parts unpack to more bytes than this cannot be read in little memory.
-_LARGEST_SEGMENT = 2**28
+_LARGEST_PART = 2**28
+_NUM_BITS = (1, 2, 4, 8, 16, 32, 64)
+_DTYPES = ("uint8", "uint16", "float32", "float64")
+
+# Tags of TIFF, and values of them.
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 258, 259, 262, 274
+_GREY_OR_RGB = (1, 2)
+_YCBCR = 6
 
 _ROWS_AT_ONCE = 512
 _PIXELS_SAMPLED = 2**20
@@ -116,103 +123,68 @@ class NpyRows(ArrayRows):
 
 class TiffRows(ImageRows):
     """
-    The first page of a TIFF file whose strips or tiles are unpacked as they are needed.
+    The first page of a TIFF file, whose strips or tiles are unpacked as they are needed.
 
     Args:
         path (`str` or `os.PathLike`): The file.
-        num_channels (`int`, *optional*, defaults to 3): Channels that the model takes.
-        is_label_map (`bool`, *optional*, defaults to `False`): Whether ids are read, not colours.
+        num_channels (`int`, *optional*, defaults to 3): See [`ImageRows`].
 
     Raises:
         UnreadableImageError: If its pixels are neither grey nor RGB, or one of its parts is too large.
     """
 
-    def __init__(self, path: str | os.PathLike, num_channels: int = 3, is_label_map: bool = False, **reading: Any):
-        tifffile = import_optional("tifffile", "large", "TIFF files of any size")
-        self._file = tifffile.TiffFile(path)
-        self._page = page = self._file.pages[0].keyframe
-        size = (page.imagelength, page.imagewidth)
-        super().__init__(one_line(path), size, num_channels=num_channels, **reading)
-        if not is_label_map:
-            self._check(tifffile, num_channels)
-        self._segment_height, self._segment_width = (
-            (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-        )
-        segment_bytes = self._segment_height * self._segment_width * page.samplesperpixel * page.dtype.itemsize
-        if segment_bytes > _LARGEST_SEGMENT and not page.is_memmappable:
-            raise UnreadableImageError(
-                f"{self.name} is packed in parts of {segment_bytes / 2**20:.0f} MiB, too large to be read one at a "
-                "time: write it anew in tiles, for instance by `tiffcp -t`."
-            )
+    def __init__(self, path: str | os.PathLike, num_channels: int = 3, **reading: Any):
+        self._path = path
+        self._tags = read_tags(path)
+        with open_tiff(path) as file:
+            super().__init__(one_line(path), (file.height, file.width), num_channels=num_channels, **reading)
+            self._check(file, num_channels)
+            if file.dtypes[0].startswith("float"):
+                step = max(math.isqrt(math.prod(self.size) // _PIXELS_SAMPLED), 1)
+                shape = (file.count, *(-(-length // step) for length in self.size))
+                self._highest = float(file.read(out_shape=shape).max())
 
-    def _check(self, tifffile: Any, num_channels: int) -> None:
-        page = self._page
-        known = [tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB]
-        if page.compression == tifffile.COMPRESSION.JPEG:  # which is unpacked as RGB; others stay as they are stored
-            known.append(tifffile.PHOTOMETRIC.YCBCR)
-        is_planar = page.samplesperpixel > 1 and page.planarconfig != tifffile.PLANARCONFIG.CONTIG
-        if page.photometric not in known or is_planar or page.dtype is None or page.imagedepth != 1:
-            raise UnreadableImageError(
-                f"{self.name} is a TIFF of a kind that is not read in windows ({page.photometric.name}, "
-                f"{page.samplesperpixel} samples a pixel{', in planes' if is_planar else ''}): convert it to RGB or "
-                "grey, pixel by pixel."
+    def _check(self, file: Any, num_channels: int) -> None:
+        """Refuse what windows cannot be read from as from the whole image."""
+        color = self._tags.get(_PHOTOMETRIC, 1)
+        is_packed_jpeg = self._tags.get(_COMPRESSION) == 7  # unpacked as RGB
+        dtype, bits = file.dtypes[0], self._num_bits
+        height, width = file.block_shapes[0]
+        part_bytes = height * width * file.count * np.dtype(dtype).itemsize
+        orientation = self._tags.get(_ORIENTATION, 1)
+        reason = None
+        if color not in _GREY_OR_RGB and not (color == _YCBCR and is_packed_jpeg):
+            reason = f"its colours are neither grey nor RGB (photometric interpretation {color}): convert it to RGB."
+        elif file.count not in (1, 3, 4, num_channels):
+            reason = f"it has {file.count} samples a pixel, and the model takes {num_channels}: write as many."
+        elif dtype not in _DTYPES or bits not in _NUM_BITS:
+            # Whole images of such values are scaled by their largest one, which no window knows.
+            reason = (
+                f"it holds values of the type {dtype} with {bits} bits; windows are read from 1 to 8 or 16 bits, or "
+                "floats: convert it, or leave out tile."
             )
-        if page.samplesperpixel not in (1, 3, 4, num_channels):
-            raise UnreadableImageError(
-                f"{self.name} has {page.samplesperpixel} samples a pixel, and the model takes {num_channels}: write a "
-                "TIFF of as many."
+        elif orientation != 1:
+            reason = f"it is stored turned (orientation {orientation}): write it upright to read it in windows."
+        elif part_bytes > _LARGEST_PART:
+            reason = (
+                f"it is packed in parts of {part_bytes / 2**20:.0f} MiB, too large to be read one at a time: write it "
+                "anew in tiles, for instance with `gdal_translate -co TILED=YES`."
             )
-        if page.samplesperpixel < 3 and page.photometric != tifffile.PHOTOMETRIC.MINISBLACK:
-            # Of a field that cannot be read, tifffile takes the default: one sample, for which the data are no picture.
-            raise UnreadableImageError(
-                f"{self.name} cannot be read as an image: it is damaged ({page.photometric.name} of "
-                f"{page.samplesperpixel} sample a pixel): replace it."
-            )
-        if page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
-            # Whole pictures of such values are scaled by their largest one, which no window knows.
-            raise UnreadableImageError(
-                f"{self.name} holds values of the type {page.dtype}; windows are read from 8 or 16 bits: convert it, "
-                "or leave out tile."
-            )
-        if (orientation := page.tags.valueof("Orientation", 1)) != 1:
-            raise UnreadableImageError(
-                f"{self.name} is stored turned (orientation {orientation}): write it upright to read it in windows."
-            )
+        if reason is not None:
+            raise UnreadableImageError(reason, self.name)
+
+    @property
+    def _num_bits(self) -> int:
+        return max(self._tags.get(_BITS_PER_SAMPLE, (1,)))
 
     def read_stored(self, top: int, bottom: int) -> np.ndarray:
         """See [`ImageRows`]."""
         try:
-            return self._read(top, bottom)
+            with open_tiff(self._path) as file:
+                rows = np.moveaxis(file.read(window=make_window(top, bottom, self.size[1])), 0, -1)
         except Exception as error:  # each way of packing has errors of its own
-            reason = why_unreadable(error)
-            if "imagecodecs" in str(error):
-                reason = f'{error}; pip install "cgrseg_hf[large]" brings it.'
-            raise UnreadableImageError(reason, self.name) from error
-
-    def _read(self, top: int, bottom: int) -> np.ndarray:
-        page = self._page
-        if page.is_memmappable:
-            rows = page.asarray(out="memmap").reshape(*self.size, page.samplesperpixel)
-            return np.array(rows[top:bottom])
-        band = np.zeros((bottom - top, self.size[1], page.samplesperpixel), dtype=page.dtype)
-        across = -(-self.size[1] // self._segment_width)
-        for row in range(top // self._segment_height, -(-bottom // self._segment_height)):
-            for column in range(across):
-                self._copy(band, top, row, column, row * across + column)
-        return band
-
-    def _copy(self, band: np.ndarray, top: int, row: int, column: int, index: int) -> None:
-        """Unpack the part of the file that is `row` parts down and `column` across, and put it into its place."""
-        page = self._page
-        if not page.databytecounts[index]:
-            return  # left out by whoever wrote it: 0
-        self._file.filehandle.seek(page.dataoffsets[index])
-        packed = self._file.filehandle.read(page.databytecounts[index])
-        segment, _, _ = page.decode(packed, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
-        first, left = row * self._segment_height, column * self._segment_width
-        begin, end = max(first, top), min(first + self._segment_height, top + len(band))
-        part = segment[0, begin - first : end - first, : self.size[1] - left]
-        band[begin - top : end - top, left : left + part.shape[1]] = part
+            raise UnreadableImageError(why_unreadable(error), self.name) from error
+        return rows * np.uint8(255 // (2**self._num_bits - 1)) if self._num_bits < 8 else rows
 
 
 def open_rows(source: ImageSource, max_pixels: int | None = None, num_channels: int = 3, **reading: Any) -> ImageRows:
@@ -270,9 +242,8 @@ def _open_file(kind: type[ImageRows], path: str | os.PathLike, *arguments: Any, 
         raise UnreadableImageError(why_unreadable(error), one_line(path)) from error
 
 
-def read_reduced(rows: ImageRows, step: int, as_stored: bool = False) -> np.ndarray:
+def read_reduced(rows: ImageRows, step: int) -> np.ndarray:
     """Read every `step`-th pixel down and across: (height / step, width / step, channels)."""
     height = rows.size[0]
     band = max(_ROWS_AT_ONCE // step, 1) * step
-    read = rows.read_stored if as_stored else rows.read
-    return np.concatenate([read(top, min(top + band, height))[::step, ::step] for top in range(0, height, band)])
+    return np.concatenate([rows.read(top, min(top + band, height))[::step, ::step] for top in range(0, height, band)])

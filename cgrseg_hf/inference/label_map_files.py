@@ -1,18 +1,16 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Label maps in files: indexed PNG and TIFF with the classes' colours, or NumPy arrays; large ones strip by strip."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from ..model.image_reading_cgrseg import TIFF_SUFFIXES
-from ..utils.optional import import_optional
 from ..visualization.colors import Color
-
-_TIFF_TILE = 256
+from .tiff_files import import_rasterio, make_window, open_tiff, read_label_map
 
 
 def label_type(num_labels: int) -> type[np.uint8] | type[np.uint16]:
@@ -20,7 +18,9 @@ def label_type(num_labels: int) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if num_labels <= 256 else np.uint16
 
 
-def save_label_map(path: Path, label_map: np.ndarray, colors: Sequence[Color]) -> None:
+def save_label_map(
+    path: Path, label_map: np.ndarray, colors: Sequence[Color], georeference: Mapping[str, Any] | None = None
+) -> None:
     """
     Write a label map by the suffix of its path.
 
@@ -32,6 +32,8 @@ def save_label_map(path: Path, label_map: np.ndarray, colors: Sequence[Color]) -
             The classes.
         colors (`Sequence[tuple[int, int, int]]`):
             Colours of the classes by id.
+        georeference (`Mapping[str, Any]`, *optional*):
+            Place on the globe, for TIFF, see [`find_georeference`].
 
     Raises:
         ValueError: If the suffix is another.
@@ -39,7 +41,7 @@ def save_label_map(path: Path, label_map: np.ndarray, colors: Sequence[Color]) -
     if path.suffix.lower() == ".png":
         write_png(path, label_map, colors)
     else:
-        write_strips(path, [label_map], label_map.shape, label_map.dtype, colors)
+        write_strips(path, [label_map], label_map.shape, label_map.dtype, colors, georeference)
 
 
 def write_png(file: Path | IO[bytes], label_map: np.ndarray, colors: Sequence[Color]) -> None:
@@ -56,6 +58,7 @@ def write_strips(
     shape: tuple[int, int],
     dtype: np.dtype | type,
     colors: Sequence[Color],
+    georeference: Mapping[str, Any] | None = None,
 ) -> None:
     """
     Write a label map that comes in strips of rows, from top to bottom, without holding more of it than they do.
@@ -67,6 +70,7 @@ def write_strips(
         shape (`tuple[int, int]`): Height and width.
         dtype (`numpy.dtype`): uint8 or uint16.
         colors (`Sequence[tuple[int, int, int]]`): Colours of the classes by id, for TIFF.
+        georeference (`Mapping[str, Any]`, *optional*): Place on the globe, for TIFF, see [`find_georeference`].
 
     Raises:
         ValueError: If the suffix is another.
@@ -78,7 +82,7 @@ def write_strips(
         if path.suffix.lower() == ".npy":
             _write_npy(unfinished, strips, shape, dtype)
         else:
-            _write_tiff(unfinished, strips, shape, dtype, colors)
+            _write_tiff(unfinished, strips, shape, dtype, colors, georeference or {})
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -87,7 +91,7 @@ def write_strips(
 def check_strips_suffix(path: Path) -> None:
     """Refuse a file that `write_strips` cannot write."""
     if path.suffix.lower() in TIFF_SUFFIXES:
-        import_optional("tifffile", "large", "TIFF files of any size")
+        import_rasterio()
     elif path.suffix.lower() != ".npy":
         raise ValueError(f"{path} ends in none of .npy, .tif and .tiff.")
 
@@ -96,7 +100,7 @@ def open_label_map(path: Path) -> np.ndarray:
     """A written label map: a memory-mapped array of `.npy`, a read one of `.tif`."""
     if path.suffix.lower() == ".npy":
         return np.load(path, mmap_mode="r")
-    return import_optional("tifffile", "large", "TIFF files of any size").imread(path)
+    return read_label_map(path)
 
 
 def _write_npy(path: Path, strips: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype | type) -> None:
@@ -109,48 +113,19 @@ def _write_npy(path: Path, strips: Iterable[np.ndarray], shape: tuple[int, int],
 
 
 def _write_tiff(
-    path: Path, strips: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype | type, colors: Sequence[Color]
+    path: Path,
+    strips: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    dtype: np.dtype | type,
+    colors: Sequence[Color],
+    georeference: Mapping[str, Any],
 ) -> None:
-    tifffile = import_optional("tifffile", "large", "TIFF files of any size")
-    colors_or_grey = {"photometric": "minisblack"}
-    if np.dtype(dtype) == np.uint8:
-        palette = np.zeros((3, 256), dtype=np.uint16)
-        palette[:, : len(colors)] = np.transpose(colors) * 257
-        colors_or_grey = {"photometric": "palette", "colormap": palette}
-    with tifffile.TiffWriter(path, bigtiff=shape[0] * shape[1] * np.dtype(dtype).itemsize >= 2**31) as writer:
-        writer.write(
-            _cut_into_tiles(strips, shape, dtype),
-            shape=shape,
-            dtype=dtype,
-            tile=(_TIFF_TILE, _TIFF_TILE),
-            compression="adobe_deflate",
-            metadata=None,
-            **colors_or_grey,
-        )
-
-
-def _cut_into_tiles(
-    strips: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype | type
-) -> Iterator[np.ndarray]:
-    """Square tiles, left to right and top to bottom; those at the right and lower border filled up with 0."""
-    for rows in _regroup_rows(strips, _TIFF_TILE):
-        for left in range(0, shape[1], _TIFF_TILE):
-            part = rows[:, left : left + _TIFF_TILE]
-            tile = np.zeros((_TIFF_TILE, _TIFF_TILE), dtype=dtype)
-            tile[: part.shape[0], : part.shape[1]] = part
-            yield tile
-
-
-def _regroup_rows(strips: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """The same rows, so many at a time; the last time maybe fewer."""
-    rest: list[np.ndarray] = []
-    for strip in strips:
-        rest.append(strip)
-        if sum(map(len, rest)) >= count:
-            rows = np.concatenate(rest)
-            whole = len(rows) // count * count
-            for top in range(0, whole, count):
-                yield rows[top : top + count]
-            rest = [rows[whole:]]
-    if rows := [part for part in rest if len(part)]:
-        yield np.concatenate(rows)
+    settings = {"height": shape[0], "width": shape[1], "count": 1, "dtype": np.dtype(dtype).name, **georeference}
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "bigtiff": "if_safer"}
+    with open_tiff(path, "w", **settings, **layout) as file:
+        if np.dtype(dtype) == np.uint8:
+            file.write_colormap(1, dict(enumerate(colors)))
+        top = 0
+        for strip in strips:
+            file.write(strip, 1, window=make_window(top, top + len(strip), shape[1]))
+            top += len(strip)

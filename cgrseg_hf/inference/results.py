@@ -18,6 +18,7 @@ from .pipeline import map_ahead
 from .result_paths import Job, get_heat_map_path, get_result_path
 from .segmentation import Segmentation
 from .segmenter import Segmenter
+from .tiff_files import find_georeference
 from .videos import Video, VideoWriter, is_video
 
 # Overlays are for looking at: of larger images every second, third, ... pixel is shown.
@@ -122,7 +123,9 @@ def write_results(segmentation: Segmentation, target: Path, heat_maps: Sequence[
     overlay = get_result_path(target, "overlay.jpg")
     segmentation.overlay(max_side=_LARGEST_OVERLAY).save(overlay, quality=90)
     areas = segmentation.save(get_result_path(target, "areas.json"))
-    classes = segmentation.file or segmentation.save(get_result_path(target, "classes.png"))
+    # Only TIFF keeps coordinates.
+    ending = "tif" if find_georeference(segmentation.source, len(segmentation.id2label)) else "png"
+    classes = segmentation.file or segmentation.save(get_result_path(target, f"classes.{ending}"))
     files: dict[str, Any] = {"overlay": str(overlay), "classes": str(classes), "areas": str(areas)}
     for name in heat_maps:
         path = get_heat_map_path(target, name, find_class(name, segmentation.id2label))

@@ -17,9 +17,9 @@ from ..utils.optional import import_optional
 from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
 from ..visualization.heat_maps import find_class
 from ..visualization.photos import check_opacity
-from .image_rows import TiffRows, read_reduced
 from .label_map_files import open_label_map, save_label_map
 from .resampling import reduce_scores, resize_logits_region
+from .tiff_files import find_georeference, read_label_map
 
 if TYPE_CHECKING:
     import supervision
@@ -302,7 +302,7 @@ class Segmentation:
 
     def _reduced_label_map(self, step: int) -> np.ndarray:
         if isinstance(self._label_map, Path) and self._label_map.suffix.lower() != ".npy":
-            return read_reduced(TiffRows(self._label_map, is_label_map=True), step, as_stored=True)[..., 0]
+            return read_label_map(self._label_map, step)
         return np.asarray(self.label_map[::step, ::step])
 
     def to_dict(self) -> dict[str, Any]:
@@ -408,8 +408,8 @@ class Segmentation:
         Args:
             path (`str` or `os.PathLike`):
                 `.png` for an indexed PNG: its pixels are class ids, shown in the classes' colours (16-bit grey with
-                more than 256 classes). `.tif` for the same as a tiled TIFF, `.npy` for the array, `.json` for
-                [`~Segmentation.to_dict`].
+                more than 256 classes). `.tif` for the same as a tiled TIFF, with the coordinates of a GeoTIFF that was
+                segmented, `.npy` for the array, `.json` for [`~Segmentation.to_dict`].
 
         Returns:
             `Path`: the path.
@@ -428,7 +428,7 @@ class Segmentation:
         if suffix == ".json":
             path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         else:
-            save_label_map(path, self.label_map, self.colors)
+            save_label_map(path, self.label_map, self.colors, find_georeference(self.source, len(self.id2label)))
         return path
 
 

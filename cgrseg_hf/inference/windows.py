@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from .image_rows import ImageRows, open_rows, read_reduced
 from .label_map_files import check_strips_suffix, label_type, write_strips
 from .pipeline import Pipeline
 from .segmentation import Segmentation, count_pixels
+from .tiff_files import find_georeference
 from .tiling import TileGrid, TileSettings, Window, blend_into_strips, cut_windows
 
 
@@ -64,7 +66,9 @@ def segment_in_windows(
     with tqdm(total=len(grid), unit="window", disable=not progress) as bar:
         logits = _run_windows(pipeline, image, grid, batch_size, bar)
         strips = blend_into_strips(logits, grid, label_map_dtype(len(id2label)))
-        label_map, pixel_counts = _collect_strips(strips, image.size, id2label, output)
+        label_map, pixel_counts = _collect_strips(
+            strips, image.size, id2label, output, find_georeference(source, len(id2label))
+        )
     return Segmentation(
         label_map,
         id2label,
@@ -96,7 +100,11 @@ def _run_windows(
 
 
 def _collect_strips(
-    strips: Iterable[np.ndarray], size: tuple[int, int], id2label: Mapping[int, str], output: Path | None
+    strips: Iterable[np.ndarray],
+    size: tuple[int, int],
+    id2label: Mapping[int, str],
+    output: Path | None,
+    georeference: Mapping[str, Any],
 ) -> tuple[np.ndarray | Path, np.ndarray]:
     """Collect strips (rows, width) in an array or a file; return that and the pixels of each class (num_labels,)."""
     pixel_counts = np.zeros(len(id2label), dtype=np.int64)
@@ -108,7 +116,7 @@ def _collect_strips(
             yield strip.astype(dtype, copy=False)
 
     if output is not None:
-        write_strips(output, count(), size, dtype, class_colors(id2label))
+        write_strips(output, count(), size, dtype, class_colors(id2label), georeference)
         return output, pixel_counts
     label_map = np.empty(size, dtype=dtype)
     top = 0

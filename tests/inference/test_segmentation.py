@@ -56,7 +56,7 @@ def test_every_file_holds_the_same_ids(label_map, tmp_path):
     areas = json.loads(segmentation.save(tmp_path / "areas.json").read_text())
     assert (areas["height"], areas["width"]) == (20, 30)
     assert areas["classes"][0] == {"id": 2, "name": "sky", "pixels": 450, "share": 0.75}
-    pytest.importorskip("tifffile")
+    pytest.importorskip("rasterio")
     with Image.open(segmentation.save(tmp_path / "map.tif")) as image:
         np.testing.assert_array_equal(np.asarray(image), label_map)
         assert np.asarray(image.convert("RGB"))[0, 0].tolist() == list(class_color(2))
