@@ -8,7 +8,7 @@ import typer
 
 from ..pretrained.locating import SHIPPED, expand_shipped, locate_model
 from ..utils.messages import echo
-from .data_options import DeviceOption, EngineOption, announce
+from .data_options import DeviceOption, EngineOption, TrustOption, announce
 
 
 def demo(
@@ -23,6 +23,7 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 7860,
     engine: EngineOption = "auto",
     device: DeviceOption = None,
+    trust_remote_code: TrustOption = False,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Pixels that a photo may have; larger ones are not decoded.")
     ] = 16_000_000,
@@ -54,7 +55,9 @@ def demo(
         title = Path(name).resolve().name if Path(name).is_dir() else name  # visitors do not learn where folders are
         if title in segmenters:
             title = f"{title} ({len(segmenters) + 1})"
-        segmenters[title] = Segmenter.from_pretrained(name, engine, device, max_pixels=max_pixels)
+        segmenters[title] = Segmenter.from_pretrained(
+            name, engine, device, max_pixels=max_pixels, trust_remote_code=trust_remote_code
+        )
     serve(
         segmenters,
         host,
