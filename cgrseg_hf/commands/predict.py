@@ -82,25 +82,21 @@ def predict(
     coordinates. Of a video there are NAME_overlay.mp4 and a folder NAME_classes with a PNG for each frame. What cannot
     be read is reported, the rest is segmented, and the exit code is 1.
     """
-    of_windows = {"overlap": overlap, "scale": None if scale == 1 else scale}
+    others = {
+        "device": device,
+        "size": size,
+        "tile": tile,
+        "overlap": overlap,
+        "scale": None if scale == 1 else scale,
+        "max-pixels": max_pixels,
+        "heat-map": heat_map or None,
+        "trust-remote-code": trust_remote_code or None,
+        "json": as_json or None,
+    }
+    _refuse_conflicts(cluster, others)
     if cluster is not None:
-        one_machine = {
-            "device": device,
-            "size": size,
-            "tile": tile,
-            "max-pixels": max_pixels,
-            "heat-map": heat_map or None,
-            "trust-remote-code": trust_remote_code or None,
-            "json": as_json or None,
-        }
-        refuse_options(one_machine | of_windows, " cannot be used with --cluster.")
         _predict_on_cluster(photos, output, model, cluster, engine, precision, batch_size)
         return
-    if tile is None:
-        refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
-    else:
-        refuse_options({"heat-map": heat_map or None}, " cannot be used with --tile.")
-        refuse_options({"size": size}, " cannot be used with --tile, which runs at the photos' own size: see --scale.")
     folder = Path(output)
     check_output_folder(folder)
     jobs, missing = _plan(list(dict.fromkeys(map(Path, photos))), folder)
@@ -147,6 +143,19 @@ def predict(
     _report(failures, _to_json(written, missing + failures) if as_json else summary)
     if missing:
         raise typer.Exit(1)
+
+
+def _refuse_conflicts(cluster: str | None, others: Mapping[str, Any]) -> None:
+    """Refuse options that cannot be used together."""
+    if cluster is not None:
+        refuse_options(others, " cannot be used with --cluster.")
+    elif others["tile"] is None:
+        of_windows = {"overlap": others["overlap"], "scale": others["scale"]}
+        refuse_options(of_windows, ": windows come with --tile, such as --tile 512.")
+    else:
+        refuse_options({"heat-map": others["heat-map"]}, " cannot be used with --tile.")
+        size = {"size": others["size"]}
+        refuse_options(size, " cannot be used with --tile, which runs at the photos' own size: see --scale.")
 
 
 def _plan(sources: list[Path], folder: Path) -> "tuple[list[Job], list[str]]":

@@ -2,7 +2,7 @@
 """From photos of any kind and number to label maps, with reading, computing and post-processing at the same time."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict, Unpack, overload
@@ -265,7 +265,7 @@ class Segmenter:
             return segmentation
         segmentations = _handle_failures(results, on_error)
         if progress:
-            total = len(sources) if hasattr(sources, "__len__") else None
+            total = len(sources) if isinstance(sources, Sized) else None
             segmentations = iter(tqdm(segmentations, total=total, unit="photo"))
         is_list = isinstance(images, list | tuple | np.ndarray | torch.Tensor)
         return list(segmentations) if is_list else segmentations
