@@ -37,7 +37,7 @@ _FILES_KEPT = 2 * _REMEMBERED
 _BYTES_PER_PIXEL = 4
 
 # Settings of the images with results, and of the table of classes.
-_SHOWN = {"format": "jpeg", "interactive": False, "show_label": False}
+_SHOWN = {"interactive": False, "show_label": False}
 _TABLE = {"column_widths": ["15%", "55%", "30%"], "buttons": []}
 
 _INTRODUCTION = """
@@ -99,10 +99,6 @@ class View:
             "metadata": {"styling": [[f"background-color: rgb{tuple(colors[one['id']])}", "", ""] for one in classes]},
         }
 
-    def save_label_map(self, folder: str | os.PathLike, name: str) -> str:
-        """Write the class ids as an indexed PNG of the photo's size into a new folder in this one."""
-        return str(self.segmentation.save(Path(tempfile.mkdtemp(dir=folder)) / f"{name}_classes.png"))
-
 
 class PhotoDesk:
     """
@@ -110,7 +106,7 @@ class PhotoDesk:
 
     Args:
         segmenters (`Mapping[str, Segmenter]`): The models by the name that visitors see.
-        folder (`str` or `os.PathLike`): Folder for label maps, one that Gradio may serve files from.
+        folder (`str` or `os.PathLike`): Folder for images and label maps: that of Gradio's own files.
         time_limit (`float`): Seconds that a visitor waits for a photo, once it is its turn.
         concurrency (`int`): Photos that are segmented at a time.
     """
@@ -155,27 +151,36 @@ class PhotoDesk:
         return (
             gr.Column(visible=True),
             view,
-            view.draw_overlay(percent / 100),
+            self.draw_overlay(view, percent),
             gr.Label(None, label="Click the photo to see the class of a pixel"),
             view.list_classes(),
-            view.save_label_map(self.folder, Path(path).stem),
+            str(view.segmentation.save(self._make_folder() / f"{Path(path).stem}_classes.png")),
             gr.Dropdown(classes, value=largest),
-            view.draw_heat_map(largest),
+            self.draw_heat_map(view, largest),
         )
 
-    def draw_overlay(self, view: View | None, percent: float) -> Image.Image:
-        """Draw the overlay again with another opacity."""
-        return self._check_remembered(view).draw_overlay(percent / 100)
+    def draw_overlay(self, view: View | None, percent: float) -> str:
+        """Draw the overlay with an opacity in percent, and return its file."""
+        return self._save(self._check_remembered(view).draw_overlay(percent / 100), "overlay.jpg")
 
-    def draw_heat_map(self, view: View | None, class_id: int) -> Image.Image:
-        """Draw the heat map of another class."""
-        return self._check_remembered(view).draw_heat_map(class_id)
+    def draw_heat_map(self, view: View | None, class_id: int) -> str:
+        """Draw the heat map of a class, and return its file."""
+        return self._save(self._check_remembered(view).draw_heat_map(class_id), "heat_map.jpg")
 
     def look_up(self, view: View | None, x: int, y: int) -> "gradio.Label":
         """Class and scores of a pixel of the overlay."""
         view = self._check_remembered(view)
         x, y = view.find_pixel(x, y)
         return self._gradio.Label(view.compute_scores(x, y), label=f"Pixel ({x}, {y})")
+
+    def _save(self, image: Image.Image, name: str) -> str:
+        # Gradio would write equal images of two visitors to the same file, while one of them may be reading it.
+        file = self._make_folder() / name
+        image.save(file, quality=90)
+        return str(file)
+
+    def _make_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self.folder))
 
     def _check_remembered(self, view: View | None) -> View:
         if view is None:
@@ -201,7 +206,7 @@ def make_page(
         segmenters (`Mapping[str, Segmenter]`):
             The models by the name that visitors see; the first one is chosen at the start.
         folder (`str` or `os.PathLike`):
-            Folder for label maps, one that Gradio may serve files from.
+            Folder for images and label maps: that of Gradio's own files, `GRADIO_TEMP_DIR`.
         time_limit (`float`, *optional*, defaults to 60.0), queue_size (`int`, *optional*, defaults to 16),
             concurrency (`int`, *optional*, defaults to 1): See [`serve`].
 

@@ -91,8 +91,7 @@ def test_large_photos_are_shown_smaller(segmenter, tmp_path):
     view = View.from_photo(segmenter, tmp_path / "wide.png")
     assert view.draw_overlay(0.5).size == (1000, 167)
     assert view.find_pixel(999, 100) == (2997, 300)
-    with Image.open(view.save_label_map(tmp_path, "wide")) as saved:
-        assert saved.size == (3000, 500)
+    assert view.segmentation.size == (500, 3000)
 
 
 def test_scores_of_a_pixel(segmenter, street):
