@@ -3,6 +3,7 @@
 
 import signal
 import time
+import traceback
 from collections.abc import Generator
 from typing import Any
 
@@ -65,8 +66,15 @@ def read_ahead(loader: DataLoader) -> Generator[Any, None, None]:
                     _raise_lost_worker(error)
                 raise
             yield batch
+    except Exception as error:
+        # The workers end when the loader's iterator is freed: nothing in the error's traceback may keep it.
+        failure: BaseException | None = error
+        while failure is not None:
+            traceback.clear_frames(failure.__traceback__)
+            failure = failure.__cause__ or failure.__context__
+        raise
     finally:
-        del batches  # ends the workers, even while an error's traceback keeps this frame
+        del batches
 
 
 def _raise_lost_worker(error: RuntimeError) -> None:

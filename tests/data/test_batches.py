@@ -4,11 +4,13 @@
 import itertools
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from helpers.training_runs import find_workers
 
 from cgrseg_hf.data import load_data, workers
-from cgrseg_hf.data.batches import EndlessBatches, make_training_loader
+from cgrseg_hf.data.batches import EndlessBatches, make_training_loader, read_batches
 from cgrseg_hf.data.transforms import training_transforms
 
 PHOTOS = Path(__file__).parents[1] / "fixtures" / "photos"
@@ -92,6 +94,17 @@ def test_other_errors_of_workers_stay_as_they_are(error, monkeypatch):
     with pytest.raises(type(error)) as raised:
         next(read)
     assert raised.value is error
+
+
+def fail(image, label_map):
+    raise KeyError("a fault of the code")
+
+
+def test_an_error_ends_the_workers():
+    batches = read_batches(make_training_loader(load_data(PHOTOS, "train"), fail, 2, num_workers=2))
+    with pytest.raises(KeyError) as error:
+        next(batches)
+    assert error.value.__traceback__ and not find_workers(psutil.Process())
 
 
 def test_seeds_matter():

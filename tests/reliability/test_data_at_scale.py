@@ -132,15 +132,17 @@ def test_every_pair_comes_once_and_as_it_was_written(few_pairs, streaming):
     ("number", "said"), [(signal.SIGKILL, "Killed.*--num-workers"), (signal.SIGBUS, "Bus error.*--shm-size")]
 )
 def test_a_worker_that_is_killed_is_named(few_pairs, number, said):
-    batches = read_batches(make_loader(few_pairs, False, num_workers=1, batch_size=10))
+    batches = read_batches(make_loader(few_pairs, False, num_workers=2, batch_size=10))
     next(batches)
-    (worker,) = find_workers(psutil.Process())
+    worker, _ = find_workers(psutil.Process())
     with pytest.raises((ChildProcessError, RuntimeError)) as error:  # the latter if it arises outside the reader
         worker.send_signal(number)
         for _ in batches:
             pass
     message = describe_lost_worker(error.value) or str(error.value)
     assert re.search(rf"pid {worker.pid}\) is killed by signal: {said}", message)
+    batches.close()
+    assert not find_workers(psutil.Process())
 
 
 @pytest.mark.reliability
