@@ -22,6 +22,7 @@ from typing import Any
 import fsspec
 from tqdm.auto import tqdm
 
+from .model.image_formats_cgrseg import IMAGE_SUFFIXES
 from .pretrained import DEFAULT_MODEL
 from .utils.optional import import_optional
 
@@ -272,8 +273,6 @@ def list_shards(source: str, shard_size: int = 256) -> list[dict[str, Any]]:
 
 
 def _is_image(path: str) -> bool:
-    from .model.image_reading_cgrseg import IMAGE_SUFFIXES  # imports packages that take time to load
-
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 

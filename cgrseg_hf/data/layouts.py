@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..model.image_reading_cgrseg import FORMATS_IN_WORDS, IMAGE_SUFFIXES
+from ..model.image_formats_cgrseg import FORMATS_IN_WORDS, IMAGE_SUFFIXES
 from ..utils.messages import one_line
 
 # What folders and files of a split are called, the likeliest first. COCO-Stuff 10k validates on its test2014.

@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from ..model.image_reading_cgrseg import TIFF_SUFFIXES
+from ..model.image_formats_cgrseg import TIFF_SUFFIXES
 from ..visualization.colors import Color
 from .tiff_files import import_rasterio, make_window, open_tiff, read_label_map
 

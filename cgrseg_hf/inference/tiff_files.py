@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from ..model.image_reading_cgrseg import TIFF_SUFFIXES, is_path
+from ..model.image_formats_cgrseg import TIFF_SUFFIXES
+from ..model.image_reading_cgrseg import is_path
 from ..utils.optional import find_missing_packages, import_optional
 
 # Bytes of unpacked parts that GDAL keeps; its default grows with the machine.

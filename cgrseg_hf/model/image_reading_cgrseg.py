@@ -18,23 +18,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import ChannelDimension
 
-# The formats that are opened, with the endings of their files. Pillow knows others, one of which, PostScript, it hands
-# to a program that runs it. HEIF is opened once a plugin has registered it with Pillow.
-FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png", ".apng"),
-    "WEBP": (".webp",),
-    "AVIF": (".avif", ".avifs"),
-    "HEIF": (".heic", ".heif", ".hif"),
-    "GIF": (".gif",),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
-}
-FORMATS_IN_WORDS = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PPM"
-IMAGE_SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-TIFF_SUFFIXES = FORMATS["TIFF"]
+from .image_formats_cgrseg import FORMATS, FORMATS_IN_WORDS
 
 # A path, an open file, a PIL image, or an array or tensor (height, width, channels) or (channels, height, width).
 ImageSource = str | os.PathLike | IO[bytes] | Image.Image | np.ndarray | torch.Tensor

@@ -40,13 +40,14 @@ def _register_if_complete(module: ModuleType) -> None:
 
 
 def _register() -> None:
+    if "transformers.models.auto.configuration_auto" not in _imported:  # which the other two import
+        return
+    from transformers import AutoConfig
+
     from ..model.configuration_cgrseg import CGRSegConfig, EfficientFormerV2Config
 
-    if "transformers.models.auto.configuration_auto" in _imported:
-        from transformers import AutoConfig
-
-        for config_class in (CGRSegConfig, EfficientFormerV2Config):
-            AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    for config_class in (CGRSegConfig, EfficientFormerV2Config):
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     if "transformers.models.auto.modeling_auto" in _imported:
         from transformers import AutoBackbone, AutoModel, AutoModelForSemanticSegmentation
 

@@ -37,6 +37,7 @@ CODE = {
     "configuration_cgrseg.py",
     "geometry_cgrseg.py",
     "image_processing_cgrseg.py",
+    "image_formats_cgrseg.py",
     "image_reading_cgrseg.py",
     "modeling_cgrseg.py",
     "modeling_efficientformerv2.py",

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cgrseg_hf.hub import handler
-from cgrseg_hf.model import image_reading_cgrseg
+from cgrseg_hf.model import image_formats_cgrseg
 
 
 def encode(image: Image.Image, **options) -> bytes:
@@ -59,7 +59,7 @@ def test_what_is_refused(endpoint: handler.EndpointHandler, postscript: Path, ph
 
 
 def test_what_the_package_says_too():
-    assert tuple(image_reading_cgrseg.FORMATS) == handler.FORMATS
+    assert tuple(image_formats_cgrseg.FORMATS) == handler.FORMATS
     requirement = (Path(handler.__file__).parent / "templates" / "requirements.txt").read_text().strip()
     assert requirement.startswith("transformers>=")
     assert f'    "{requirement}",\n' in (Path(__file__).parents[2] / "pyproject.toml").read_text()

@@ -26,6 +26,7 @@ MODEL_FILES = {
 }
 PROCESSOR_FILES = {
     "geometry_cgrseg.py",
+    "image_formats_cgrseg.py",
     "image_reading_cgrseg.py",
     "image_processing_cgrseg.py",
     "post_processing_cgrseg.py",

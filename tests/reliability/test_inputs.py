@@ -35,7 +35,7 @@ from cgrseg_hf.data import SegmentationData, check_data
 from cgrseg_hf.data.label_mapping import LabelMapping
 from cgrseg_hf.evaluation import evaluate_model
 from cgrseg_hf.inference import Segmenter, UnreadableImageError
-from cgrseg_hf.model.image_reading_cgrseg import IMAGE_SUFFIXES
+from cgrseg_hf.model.image_formats_cgrseg import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
