@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..model.image_formats_cgrseg import TIFF_SUFFIXES
 from ..model.image_reading_cgrseg import (
-    TIFF_SUFFIXES,
     ImageSource,
     UnreadableImageError,
     check_is_file,

@@ -38,7 +38,7 @@ def test_help_and_mistakes_load_nothing_heavy(photos):
         "predict no/such/photo.jpg": "no/such/photo.jpg cannot be read",
         f"predict {photo} --model ./none": "no folder './none'",
         f"predict {photo} --model {photos}": "no config.json",
-        f"predict {photo} --device cuda:x": "'cuda:x' is no device",
+        f"predict {photo} --device cuda:x": "'cuda:x'",
         f"predict {photo} --engine openvin": "'--engine': 'openvin' is not one of",
         f"predict {photo} --engine openvinoo": "Did you mean openvino?",
         f"predict {photo} -o {photo}": "is a file: name a folder",

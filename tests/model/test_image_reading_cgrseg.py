@@ -16,9 +16,9 @@ from cgrseg_hf.data.layouts import list_images
 from cgrseg_hf.engines.torch_engine import TorchEngine
 from cgrseg_hf.inference import Segmenter
 from cgrseg_hf.inference.image_rows import open_rows
+from cgrseg_hf.model.image_formats_cgrseg import IMAGE_SUFFIXES
 from cgrseg_hf.model.image_reading_cgrseg import (
     FORMATS,
-    IMAGE_SUFFIXES,
     UnreadableImageError,
     open_image,
     read_image,
