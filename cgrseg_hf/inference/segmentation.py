@@ -38,12 +38,12 @@ _LARGEST_IN_NOTEBOOK = 1024
 
 class Segmentation:
     """
-    The classes of one picture.
+    The classes of one image.
 
     Args:
         label_map (`numpy.ndarray` of shape `(height, width)`, uint8 or uint16, or `Path`):
-            The class of each pixel of the picture as a person sees it, turned as its EXIF says; or the file that holds
-            it, which is `file` then.
+            The class of each pixel of the image as a person sees it, turned as its EXIF says; or the file that holds
+            it, which is then `file`.
         id2label (`Mapping[int, str]`):
             Names of the classes.
         size (`tuple[int, int]`, *optional*):
@@ -53,17 +53,17 @@ class Segmentation:
         source (*optional*):
             What was segmented, as it was passed: a path, image, array, ...
         read_photo (`Callable`, *optional*):
-            Gives the picture in RGB, only every so many pixels of it, for overlays.
+            Returns every so many pixels of the image in RGB, for overlays.
         scores (`numpy.ndarray` of shape `(num_labels, height, width)`, float32, *optional*):
             Class scores of each pixel, before softmax.
         entropy (`numpy.ndarray` of shape `(height, width)`, float32, *optional*):
             How undecided the model is at each pixel: entropy of the classes' probabilities in nats, from 0 to
             ln(num_labels).
         logits (`torch.Tensor` of shape `(num_labels, logits_height, logits_width)`, float32, *optional*):
-            Class scores as the network gives them, at a fraction of the picture's size.
+            Class scores as the network computes them, at a fraction of the image's size.
         logits_image_size (`tuple[int, int]`, *optional*):
-            With `logits` of CGRSeg, height and width in pixels of the picture in the network's input; `None` if the
-            logits cover the picture exactly.
+            With `logits` of CGRSeg, height and width in pixels of the image in the network's input; `None` if the
+            logits cover the image exactly.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Segmentation:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the picture in pixels, as a person sees it."""
+        """Height and width of the image in pixels, as a person sees it."""
         return self._size or self.label_map.shape
 
     @property
@@ -122,14 +122,14 @@ class Segmentation:
 
     @property
     def class_ids(self) -> list[int]:
-        """Ids of the classes in the picture, the one with the largest area first."""
+        """Ids of the classes in the image, the one with the largest area first."""
         counts = self.pixel_counts
         return [int(class_id) for class_id in np.argsort(-counts, kind="stable") if counts[class_id]]
 
     @property
     def area_shares(self) -> dict[str, float]:
         """
-        Share of the picture, 0 to 1, by name of the class, for those in the picture; the largest first.
+        Share of the image, 0 to 1, by name of the class, for those in the image; the largest first.
 
         Classes of one name count together; [`~Segmentation.to_dict`] has them apart.
         """
@@ -145,7 +145,7 @@ class Segmentation:
 
     def probabilities_at(self, row: int, column: int) -> np.ndarray:
         """
-        Probability of each class at a pixel, from the logits.
+        Compute the probability of each class at a pixel from the logits.
 
         Args:
             row (`int`), column (`int`):
@@ -169,13 +169,13 @@ class Segmentation:
 
     def probability_map(self, class_name: str | int, size: tuple[int, int] | None = None) -> np.ndarray:
         """
-        Probability of one class at each pixel, from the logits.
+        Compute the probability of one class at each pixel from the logits.
 
         Args:
             class_name (`str` or `int`):
                 Name or id of the class.
             size (`tuple[int, int]`, *optional*):
-                Height and width of the result; by default the picture's own.
+                Height and width of the result; by default the image's own.
 
         Returns:
             `numpy.ndarray` of shape `(height, width)`, float32.
@@ -211,7 +211,7 @@ class Segmentation:
         Args:
             photo (`ImageSource`, *optional*):
                 The photo to lay them over, as the Segmenter takes it: a path, PIL image, array, ...; by default the one
-                that was segmented, which is read again if it was passed as a path.
+                that was segmented, which is read again if it was passed as a path, unless `return_photo=True` kept it.
             opacity (`float`, *optional*, defaults to 0.55):
                 How much of the colours, 0 to 1, covers the photo.
             max_side (`int`, *optional*):
@@ -257,7 +257,7 @@ class Segmentation:
         return draw_heat_map(self._show_photo(photo, step), probability, caption, 0, 1, fade=True)
 
     def _show_photo(self, photo: ImageSource | None, step: int) -> Image.Image:
-        """Every so many pixels of a photo, or of the one that was segmented."""
+        """Return every `step`-th pixel of a photo, by default of the one that was segmented."""
         if photo is not None:
             return to_photo(self._open_photo(photo)[::step, ::step])
         if self._read_photo is None:
@@ -265,7 +265,7 @@ class Segmentation:
         return self._read_photo(step)
 
     def _open_photo(self, photo: ImageSource) -> np.ndarray:
-        """A photo of this segmentation's size, however many pixels that has."""
+        """Read a photo, which must have this segmentation's size, however large that is."""
         height, width = self.size
         try:
             pixels = read_image(photo, max_pixels=height * width)
@@ -283,19 +283,19 @@ class Segmentation:
         return pixels
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows: the overlay, or the colours alone where the photo cannot be had."""
+        """Draw for a notebook the overlay, or the colours alone where the photo cannot be read."""
         try:
-            picture = self.overlay(max_side=_LARGEST_IN_NOTEBOOK)
+            image = self.overlay(max_side=_LARGEST_IN_NOTEBOOK)
         except (ValueError, OSError):
             label_map = self._reduced_label_map(self._step(_LARGEST_IN_NOTEBOOK))
             blank = Image.new("RGB", label_map.shape[::-1])
-            picture = draw_overlay(blank, label_map, self.id2label, opacity=1.0, ignore_index=-1)
+            image = draw_overlay(blank, label_map, self.id2label, opacity=1.0, ignore_index=-1)
         file = io.BytesIO()
-        picture.save(file, format="PNG")
+        image.save(file, format="PNG")
         return file.getvalue()
 
     def _step(self, max_side: int | None) -> int:
-        """Of how many pixels one is shown, so that no side has more than so many."""
+        """Compute of how many pixels one is shown, so that no side has more than `max_side`."""
         if max_side is not None and max_side < 1:
             raise ValueError(f"max_side={max_side}: it must be at least 1.")
         return 1 if max_side is None else max(-(-max(self.size) // max_side), 1)
@@ -306,7 +306,7 @@ class Segmentation:
         return np.asarray(self.label_map[::step, ::step])
 
     def to_dict(self) -> dict[str, Any]:
-        """Size and areas in plain types: `height`, `width`, and `classes` with `id`, `name`, `pixels` and `share`."""
+        """Return size and areas: `height`, `width`, and `classes` with `id`, `name`, `pixels` and `share`."""
         counts = self.pixel_counts
         total = int(counts.sum())
         height, width = self.size
@@ -326,7 +326,7 @@ class Segmentation:
 
     def to_masks(self) -> tuple[list[int], np.ndarray]:
         """
-        The classes of the picture, one mask each.
+        Make a mask of each class in the image.
 
         Returns:
             `tuple[list[int], numpy.ndarray]`: ids of the classes, the largest first, and in the same order where they
@@ -339,9 +339,9 @@ class Segmentation:
 
     def to_polygons(self) -> dict[int, list[Polygon]]:
         """
-        The polygons around each connected part of each class: exactly along the edges of its pixels.
+        Make polygons around each connected part of each class, exactly along the edges of its pixels.
 
-        Corners are at whole numbers: x counts from the picture's left edge and y from its top, so that the pixel in
+        Corners are at whole numbers: x counts from the image's left edge and y from its top, so that the pixel in
         column 3 and row 5 reaches from (3, 5) to (4, 6). Areas are numbers of pixels, and the pixels whose centres lie
         inside are the class's. Pixels that touch at a corner alone are in two polygons.
 
@@ -364,7 +364,7 @@ class Segmentation:
 
     def to_rle(self) -> dict[int, dict[str, Any]]:
         """
-        The run-length encodings of COCO: exact, with holes, ready for JSON and for `pycocotools.mask`.
+        Make the run-length encodings of COCO: exact, with holes, ready for JSON and for `pycocotools.mask`.
 
         Returns:
             `dict[int, dict]`: by class id, the largest class first, `size` (height and width) and `counts` (a string).
@@ -383,7 +383,7 @@ class Segmentation:
 
     def to_detections(self) -> "supervision.Detections":
         """
-        The classes as `supervision` takes them, for its annotators, trackers and data sets.
+        Make detections for the annotators, trackers and data sets of `supervision`.
 
         Returns:
             `supervision.Detections`: one for each class, the largest first, with box, mask, `class_id` and, in `data`,
@@ -421,8 +421,8 @@ class Segmentation:
         suffix = path.suffix.lower()
         if suffix not in _SUFFIXES:
             raise ValueError(
-                f"{path} does not end in one of {', '.join(_SUFFIXES)}: class ids are saved without loss only. For a "
-                "picture to look at, save overlay()."
+                f"{path} does not end in one of {', '.join(_SUFFIXES)}: class ids are saved without loss only. For an "
+                "image to look at, save overlay()."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".json":
@@ -433,7 +433,7 @@ class Segmentation:
 
 
 def count_pixels(label_map: np.ndarray, num_labels: int) -> np.ndarray:
-    """Pixels of each class, `(num_labels,)`, int64."""
+    """Count the pixels of each class, `(num_labels,)`, int64."""
     counts = np.zeros(num_labels, dtype=np.int64)
     rows = max(_COUNTED_AT_ONCE // label_map.shape[1], 1)
     for top in range(0, len(label_map), rows):

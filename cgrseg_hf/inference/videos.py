@@ -13,8 +13,8 @@ from ..utils.optional import import_optional
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
 
-# What files of these suffixes are, as FFmpeg calls it. By itself it goes by the content, and follows play lists and the
-# like, which name further files and addresses.
+# FFmpeg's formats of these suffixes. By itself it goes by the content, and follows play lists and the like, which name
+# further files and addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,asf"
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 
@@ -38,7 +38,7 @@ class Video:
         times (`list[float]`): When each frame decoded so far is shown, in seconds after the first one.
 
     Raises:
-        UnreadableImageError: If it is no video, or damaged.
+        UnreadableImageError: If it is not a video, or is damaged.
         ImportError: If PyAV is not installed.
 
     Example:
@@ -72,7 +72,7 @@ class Video:
             `np.ndarray` of shape `(height, width, 3)`: RGB, uint8, turned as a person sees it.
 
         Raises:
-            UnreadableImageError: If the file is broken from some frame on.
+            UnreadableImageError: If the file is damaged from some frame on.
         """
         times, start = [], None
         self.times = times
@@ -90,11 +90,11 @@ class Video:
 
     def _find_stream(self, container: object) -> object:
         if not container.streams.video:
-            raise UnreadableImageError(f"{self.path} has no pictures, only sound or text.")
+            raise UnreadableImageError(f"{self.path} has no images, only sound or text.")
         return container.streams.video[0]
 
     def _estimate(self, container: object, stream: object) -> int | None:
-        """Frames by the length in time, where the file has no count."""
+        """Estimate the number of frames by the length in time, where the file has no count."""
         if container.duration is None:
             return None
         return round(container.duration / self._av.time_base * self.frame_rate) or None
@@ -102,9 +102,11 @@ class Video:
     def _unreadable(self, error: Exception, where: str = "") -> UnreadableImageError:
         reason = getattr(error, "strerror", None) or str(error)
         if isinstance(error, self._av.InvalidDataError):
-            reason = "it is damaged, or no video: copy or download it again, or repair it by `ffmpeg -i FILE new.mp4`"
-        elif isinstance(error, ValueError):  # FFmpeg knows the format, but it is none of those above
-            reason = f"it is none of {', '.join(VIDEO_SUFFIXES)}"
+            reason = (
+                "it is damaged, or not a video: copy or download it again, or repair it by `ffmpeg -i FILE new.mp4`"
+            )
+        elif isinstance(error, ValueError):  # FFmpeg knows the format, but not one of those above
+            reason = f"its format is not one of {', '.join(VIDEO_SUFFIXES)}"
         return UnreadableImageError(f"{self.path} cannot be read as a video{where}: {reason}.")
 
 
@@ -160,25 +162,25 @@ class VideoWriter:
             self._stream.height, self._stream.width = frame.shape[:2]
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = self._tick
-        picture = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
+        encoded = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
         moment = self._num_frames / self._frame_rate if time is None else Fraction(time)
         self._last = max(round(moment / self._tick), self._last + 1)  # no two frames at once, and none backwards
         self._num_frames += 1
-        picture.time_base, picture.pts = self._tick, self._last
-        for packet in self._stream.encode(picture):
+        encoded.time_base, encoded.pts = self._tick, self._last
+        for packet in self._stream.encode(encoded):
             self._container.mux(packet)
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether this is the name of a video."""
+    """Return whether this is the name of a video."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def import_av() -> ModuleType:
-    """PyAV, or an ImportError that says how to install it."""
+    """Import PyAV, or raise an ImportError that says how to install it."""
     return import_optional("av", "video", "Videos")
 
 
 def _turn(frame: np.ndarray, degrees: int) -> np.ndarray:
-    """A frame as its file says that it is to be shown: turned counter-clockwise."""
+    """Turn a frame counter-clockwise, as its file says that it is to be shown."""
     return np.ascontiguousarray(np.rot90(frame, round(degrees / 90) % 4)) if degrees % 360 else frame

@@ -110,7 +110,7 @@ def test_what_is_no_video_is_refused(tmp_path, video):
         Video(text)
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
-    with pytest.raises(UnreadableImageError, match="it is damaged, or no video: copy or download it again"):
+    with pytest.raises(UnreadableImageError, match="it is damaged, or not a video: copy or download it again"):
         Video(damaged)
     with pytest.raises(UnreadableImageError, match="No such file"):
         Video(tmp_path / "none.mp4")
@@ -120,5 +120,5 @@ def test_what_is_no_video_is_refused(tmp_path, video):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), dtype=np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(UnreadableImageError, match="has no pictures"):
+    with pytest.raises(UnreadableImageError, match="has no images"):
         Video(silent)
