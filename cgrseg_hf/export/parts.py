@@ -15,7 +15,7 @@ from transformers import PreTrainedConfig
 from transformers.image_utils import PILImageResampling
 
 from ..model.configuration_cgrseg import SIZE_DIVISOR
-from ..model.geometry_cgrseg import LOGITS_STRIDE
+from ..model.geometry_cgrseg import LOGITS_STRIDE, get_logits_size
 from ..model.image_processing_cgrseg import CGRSegImageProcessingMixin
 from ..model.post_processing_cgrseg import label_map_dtype
 
@@ -66,7 +66,7 @@ class Parts:
             pixel_values = self.preparation(image)
         else:
             pixel_values = torch.zeros(batch, self.num_channels, height, width)
-        rows, columns = (-(-length // LOGITS_STRIDE) for length in pixel_values.shape[-2:])
+        rows, columns = get_logits_size(pixel_values.shape[-2:])
         logits = torch.zeros(batch, self.num_labels, rows, columns)
         return {"image": image, "pixel_values": pixel_values, "logits": logits}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ..model.geometry_cgrseg import LOGITS_STRIDE
+from ..model.geometry_cgrseg import LOGITS_STRIDE, get_logits_size
 
 # Scores that are held at once while they become one value a pixel: 64 MB in float32.
 _SCORES_AT_ONCE = 2**24
@@ -108,7 +108,7 @@ def resize_logits_region(
     """
     if image_size is None:
         image_size = tuple(LOGITS_STRIDE * length for length in logits.shape[1:])
-    rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
+    rows, columns = get_logits_size(image_size)
     scores = logits[:, :rows, :columns].float()
     for axis in (0, 1):
         scale = LOGITS_STRIDE * target_size[axis] / image_size[axis]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..model.configuration_cgrseg import SIZE_DIVISOR
-from ..model.geometry_cgrseg import LOGITS_STRIDE
+from ..model.geometry_cgrseg import LOGITS_STRIDE, get_logits_size, round_up
 from ..model.post_processing_cgrseg import label_map_from_logits
 from .image_rows import ImageRows
 from .resampling import compute_taps, resample_region
@@ -91,20 +91,20 @@ class TileGrid:
     @cached_property
     def logits_size(self) -> tuple[int, int]:
         """Height and width of the whole image's logits."""
-        return tuple(-(-length // LOGITS_STRIDE) for length in self.scaled_size)
+        return get_logits_size(self.scaled_size)
 
     @cached_property
     def window_size(self) -> tuple[int, int]:
         """Height and width of every window in pixels of the scaled image."""
-        tile = _round_up(self.settings.tile, self.unit)
-        return tuple(min(tile, _round_up(length, self.unit)) for length in self.scaled_size)
+        tile = round_up(self.settings.tile, self.unit)
+        return tuple(min(tile, round_up(length, self.unit)) for length in self.scaled_size)
 
     @cached_property
     def starts(self) -> tuple[list[int], list[int]]:
         """First rows and first columns of the windows in pixels of the scaled image, evenly spread."""
-        overlap = _round_up(self.settings.overlap, self.unit)
+        overlap = round_up(self.settings.overlap, self.unit)
         return tuple(
-            place_windows(_round_up(length, self.unit), window, overlap, self.unit)
+            place_windows(round_up(length, self.unit), window, overlap, self.unit)
             for length, window in zip(self.scaled_size, self.window_size)
         )
 
@@ -116,7 +116,7 @@ class TileGrid:
     @cached_property
     def weights(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Weights of the logits' rows for each row of windows, and of their columns for each column of windows."""
-        overlap = _round_up(self.settings.overlap, self.unit) // LOGITS_STRIDE
+        overlap = round_up(self.settings.overlap, self.unit) // LOGITS_STRIDE
         return tuple(
             compute_blending_weights(starts, window // LOGITS_STRIDE, overlap, length)
             for starts, window, length in zip(self.logits_starts, self.window_size, self.logits_size)
@@ -299,7 +299,3 @@ def _classify_strip(
         target_size = tuple(int(length / scale) for length in image_size)
     strip = label_map_from_logits(logits, image_size, target_size, dtype=dtype)
     return strip[pixel_rows.start - first_pixel_row : pixel_rows.stop - first_pixel_row, :width].cpu().numpy()
-
-
-def _round_up(length: int, unit: int) -> int:
-    return -(-length // unit) * unit

@@ -1,6 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """Strides, padding and cropping: which pixels of an image each position of the logits belongs to."""
 
+from collections.abc import Sequence
+
 import torch
 from transformers.image_utils import SizeDict
 
@@ -12,6 +14,17 @@ LOGITS_STRIDE = 8
 FEATURE_STRIDES = (8, 16, 32)
 
 
+def round_up(length: int, divisor: int) -> int:
+    """Return the smallest multiple of the divisor that is not below the length."""
+    # Written so that torch.export can tell that padded sizes are no smaller than the divisor.
+    return divisor * ((length + divisor - 1) // divisor)
+
+
+def get_logits_size(image_size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of the logits that hold a pixel of an image."""
+    return tuple((length + LOGITS_STRIDE - 1) // LOGITS_STRIDE for length in image_size)
+
+
 def pad_to_size_divisor(pixel_values: torch.Tensor) -> torch.Tensor:
     """Pad (batch, channels, height, width) below and right with 0, the mean colour, to multiples of 32 pixels."""
     if pixel_values.ndim != 4:
@@ -20,16 +33,13 @@ def pad_to_size_divisor(pixel_values: torch.Tensor) -> torch.Tensor:
             "for a single image, use pixel_values[None]."
         )
     height, width = pixel_values.shape[-2:]
-    # Written so that torch.export can tell that the padded sizes are no smaller than 32.
-    bottom, right = (
-        SIZE_DIVISOR * ((length + SIZE_DIVISOR - 1) // SIZE_DIVISOR) - length for length in (height, width)
-    )
+    bottom, right = (round_up(length, SIZE_DIVISOR) - length for length in (height, width))
     return torch.nn.functional.pad(pixel_values, (0, right, 0, bottom))
 
 
 def crop_to_image(logits: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
     """Crop logits to the positions that hold a pixel of the unpadded (batch, channels, height, width) image."""
-    rows, columns = ((length + LOGITS_STRIDE - 1) // LOGITS_STRIDE for length in pixel_values.shape[-2:])
+    rows, columns = get_logits_size(pixel_values.shape[-2:])
     if torch.compiler.is_exporting():
         # torch.export cannot prove that a slice ends inside the tensor, and would tie the graph to multiples of 32.
         return torch.nn.functional.pad(logits, (0, columns - logits.shape[-1], 0, rows - logits.shape[-2]))
@@ -58,14 +68,14 @@ def image_size_of_input(logits: torch.Tensor, input_size: tuple[int, int]) -> tu
     Returns:
         `tuple[int, int]`: the input's size if the logits have CGRSeg's stride, or else `None`.
     """
-    return input_size if logits.shape[-1] == -(-input_size[1] // LOGITS_STRIDE) else None
+    return input_size if logits.shape[-1] == get_logits_size(input_size)[1] else None
 
 
 def get_padded_size(image_sizes: list[tuple[int, int]], divisor: int, pad_size: SizeDict | None) -> tuple[int, int]:
     """The common height and width of a batch: `pad_size`, or the next multiples of the divisor that hold all images."""
     largest = tuple(max(lengths) for lengths in zip(*image_sizes))
     if pad_size is None:
-        return tuple(-(-length // divisor) * divisor for length in largest)
+        return tuple(round_up(length, divisor) for length in largest)
     padded_size = (pad_size.height, pad_size.width)
     if any(padded < length for padded, length in zip(padded_size, largest)):
         raise ValueError(

@@ -28,7 +28,7 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import logging
 
-from .geometry_cgrseg import LOGITS_STRIDE, get_padded_size, pad_to_size
+from .geometry_cgrseg import LOGITS_STRIDE, get_logits_size, get_padded_size, pad_to_size
 from .image_reading_cgrseg import is_path, open_image, to_native, to_pixels, turn_as_seen
 from .post_processing_cgrseg import label_map_from_logits, resize_logits
 
@@ -312,7 +312,7 @@ class CGRSegImageProcessingMixin:
                 results.append(label_map_from_logits(logits[index], image_size, target_size))
                 continue
             if target_size is None:
-                rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
+                rows, columns = get_logits_size(image_size)
                 scores = logits[index, :, :rows, :columns]
             else:
                 scores = resize_logits(logits[index : index + 1].float(), image_size, target_size)[0]

@@ -401,7 +401,10 @@ def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
             raise UnreadableImageError(f"Got a tensor of the type {image.dtype}: pass integers, floats or booleans.")
         image = image.detach()
         return image.to(torch.int64) if image.dtype in (torch.uint32, torch.uint64) else image
-    return torch.from_numpy(np.require(to_native(image), requirements=["C", "W"]))
+    array = to_native(image)
+    # PyTorch takes no negative strides, not even of sides of one pixel, which NumPy calls contiguous.
+    is_usable = array.flags.c_contiguous and array.flags.writeable and min(array.strides) > 0
+    return torch.from_numpy(array if is_usable else array.copy())
 
 
 def _pil_to_array(image: Image.Image, do_convert_rgb: bool, name: str) -> np.ndarray:

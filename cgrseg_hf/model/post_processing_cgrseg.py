@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from .geometry_cgrseg import LOGITS_STRIDE, image_size_of_input
+from .geometry_cgrseg import LOGITS_STRIDE, get_logits_size, image_size_of_input
 
 # Logits whose cells are looked at together, and scores in cells that are computed at once: few enough for the cache.
 _LOGITS_AT_ONCE = 2**20
@@ -190,7 +190,7 @@ def _crop_to_image(
     """The logits that see the image, and how many pixels high and wide each is in the target."""
     if image_size is None:
         return logits, (None, None)
-    rows, columns = (-(-length // LOGITS_STRIDE) for length in image_size)
+    rows, columns = get_logits_size(image_size)
     # interpolate() takes a size or a scale, but here the scale is not the ratio of the sizes: the last position may
     # reach beyond the image.
     scales = tuple(LOGITS_STRIDE * target / length for target, length in zip(target_size, image_size))

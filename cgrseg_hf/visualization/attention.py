@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ..model.configuration_cgrseg import SIZE_DIVISOR
-from ..model.geometry_cgrseg import FEATURE_STRIDES
+from ..model.geometry_cgrseg import FEATURE_STRIDES, round_up
 from ..utils.modes import evaluation_mode
 from .fonts import text_size_for
 from .heat_maps import ColorMapName, draw_heat_map, resize_values
@@ -164,7 +164,7 @@ def record_attention(
     return RecordedAttention(
         rectangular=rectangular,
         prototype_weights=class_weights[0] if class_weights else None,
-        padded_size=tuple(-(-length // SIZE_DIVISOR) * SIZE_DIVISOR for length in (height, width)),
+        padded_size=tuple(round_up(length, SIZE_DIVISOR) for length in (height, width)),
         image_sizes=[tuple(size) for size in sizes],
     )
 
