@@ -65,3 +65,14 @@ def test_no_module_imports_itself_by_way_of_others():
     modules = find_modules()
     graph = {module: find_imports(module, file, modules) for module, file in modules.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError with the modules of a circle
+
+
+def test_the_tree_in_contributing_is_complete_and_true():
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1]
+    entries = {}
+    for depth, shown in re.findall(r"^( *)((?:[\w.]+/?, )*[\w.]+/?)", tree, re.MULTILINE):
+        entries.setdefault(len(depth), set()).update(shown.replace("/", "").split(", "))
+    top = {path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "__main__.py", "py.typed")}
+    assert entries[2] == top
+    assert entries[4] == {path.name for path in (PACKAGE / "model").glob("[!_]*.py")}
+    assert all((ROOT / name).is_dir() for name in entries[0])

@@ -47,7 +47,7 @@ def test_values_as_yaml_reads_them(tmp_path):
     assert (recipe.learning_rate, recipe.precision, recipe.max_grad_norm) == (1e-4, "float32", 5.0)
     assert (recipe.crop_size, recipe.validation_split) == ((256, 256), None)
     for text, message in (
-        ("a: [", "no YAML"),
+        ("a: [", "not YAML"),
         ("- 1", "list"),
         ("max_steps: many", "max_steps"),
         ("seed: .5", "seed"),
