@@ -44,7 +44,8 @@ _INTRODUCTION = """
 # What is where in a photo?
 
 Upload a photo or choose an example, then click the result to see a pixel's class. Photos stay on the computer that
-serves this page and are deleted after about two hours. The card of each model says what it may be used for.
+serves this page and are deleted after about two hours. The card of each model says what it may be used for:
+`cgrseg-t-camvid`, which comes with cgrseg_hf, is for street scenes and for research use only.
 """
 
 
