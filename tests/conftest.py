@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 # Set before torch reads it, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import fill  # the rule by which the reference's weights and inputs were made
 import torch
 from helpers.hub_process import Hub, start_hub
 
@@ -34,12 +34,9 @@ _OF_TRAINING = (
 collect_ignore = list(_OF_TRAINING) if find_missing_packages(["torchvision"]) else []
 
 FIXTURES = Path(__file__).parent / "fixtures"
-sys.path.append(str(FIXTURES / "parity"))
 
 # What an export in each format needs besides PyTorch.
 NEEDED_PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
-
-import fill  # noqa: E402  (the rule by which the reference's weights and inputs were made)
 
 # What `-m quick` selects: the model's folder but for its trainings, and the metric.
 QUICK = re.compile(r"tests/(model/(?!test_trainer)\w+|evaluation/test_metric)\.py")

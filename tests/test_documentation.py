@@ -5,6 +5,7 @@ A document's blocks run in order in a folder with what they need: small data in 
 a Hub on this computer with the files that it downloads. Trainings are cut to a few steps.
 """
 
+import importlib
 import importlib.util
 import os
 import re
@@ -22,24 +23,16 @@ import pytest
 import torch
 import typer
 from helpers.hub_process import Hub
+from helpers.pairs import write_pair
 from PIL import Image
 from safetensors.torch import save_file
 
 import cgrseg_hf
-import cgrseg_hf.benchmark
-import cgrseg_hf.cluster
-import cgrseg_hf.conversion
-import cgrseg_hf.data
-import cgrseg_hf.evaluation
-import cgrseg_hf.export
-import cgrseg_hf.hub
-import cgrseg_hf.inference
-import cgrseg_hf.training
-import cgrseg_hf.visualization
 from cgrseg_hf import CGRSegConfig, CGRSegForSemanticSegmentation
 from cgrseg_hf.commands.main import app
 from cgrseg_hf.conversion import to_official
 from cgrseg_hf.inference import VideoWriter
+from cgrseg_hf.training import TrainingConfig, load_recipe
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -200,31 +193,17 @@ def workplace(imagenet_hub: str, tmp_path: Path) -> Workplace:
 
 def make_data(folder: Path) -> None:
     """Own data with three classes, and a tiny set in the layout of ADE20K."""
-    (folder / "mydata").mkdir()
-    (folder / "mydata" / "id2label.json").write_text('{"0": "road", "1": "building", "2": "sky"}')
+    size = (160, 96)
     for split, count in {"train": 4, "validation": 2}.items():
+        own = folder / "mydata" / split
         for number in range(count):
-            make_pair(
-                folder / "mydata" / split / "images", folder / "mydata" / split / "annotations", number, (0, 1, 2)
-            )
+            write_pair(own / "images" / f"{number}.jpg", own / "annotations" / f"{number}.png", range(3), size)
+    (folder / "mydata" / "id2label.json").write_text('{"0": "road", "1": "building", "2": "sky"}')
     ade20k = folder / "ADEChallengeData2016"
     for split, letters in {"training": "train", "validation": "val"}.items():
         for number in (1, 2, 3):
-            ids = tuple(range(151))
-            images, annotations = ade20k / "images" / split, ade20k / "annotations" / split
-            make_pair(images, annotations, number, ids, f"ADE_{letters}_{number:08}")
-
-
-def make_pair(images: Path, annotations: Path, number: int, ids: tuple[int, ...], name: str | None = None) -> None:
-    """An image of noise, and its label map with a stripe of each id."""
-    for parent in (images, annotations):
-        parent.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(number)
-    name = name or f"photo{number}"
-    height, width = 96, 160
-    Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(images / f"{name}.jpg")
-    stripes = np.resize(np.array(ids, dtype=np.uint8), width)
-    Image.fromarray(np.tile(np.sort(stripes), (height, 1))).save(annotations / f"{name}.png")
+            name = f"{split}/ADE_{letters}_{number:08}"
+            write_pair(ade20k / f"images/{name}.jpg", ade20k / f"annotations/{name}.png", range(151), size)
 
 
 def make_photos(folder: Path) -> None:
@@ -280,17 +259,16 @@ def test_document_runs(document: Path, workplace: Workplace) -> None:
 def test_recipe_loads(block: Block, tmp_path: Path) -> None:
     assert re.match(r"# \S+\.yaml\n", block.code), "name the recipe's file in a comment in its first line"
     (tmp_path / "recipe.yaml").write_text(block.code, encoding="utf-8")
-    assert cgrseg_hf.training.load_recipe(tmp_path / "recipe.yaml") != cgrseg_hf.training.TrainingConfig()
+    assert load_recipe(tmp_path / "recipe.yaml") != TrainingConfig()
 
 
 def test_api_pages_show_all_public_names() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
     shown = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
-    packages = ["benchmark", "cluster", "conversion", "data", "evaluation", "export", "hub", "inference", "training"]
-    packages.append("visualization")
+    packages = "benchmark cluster conversion data evaluation export hub inference training visualization"
     public = set()
-    for package in packages:
-        module = getattr(cgrseg_hf, package)
+    for package in packages.split():
+        module = importlib.import_module(f"cgrseg_hf.{package}")
         # Second names of a class are not shown.
         names = [name for name in module.__all__ if getattr(getattr(module, name), "__name__", name) == name]
         public |= {f"cgrseg_hf.{package}.{name}" for name in names}

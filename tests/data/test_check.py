@@ -80,7 +80,7 @@ def test_every_bad_file_is_found_and_good_ones_counted(two_class_folder, images,
     assert found["unreadable file"].count == 3
     assert check.findings == [*check.errors, *check.warnings]
     assert all(finding.remedy for finding in check.errors)
-    # readable: a, g, h, i, j; of the wrong size: c; of e the third that is known
+    # ids count: all of a, c, g, h, i and j, and the third of e that is known
     assert (check.num_pairs, check.classes[0].images, check.classes[1].images) == (10, 7, 6)
 
 
