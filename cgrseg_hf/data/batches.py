@@ -7,6 +7,7 @@ streamed, several processes together see what one process with their whole batch
 """
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import datasets
@@ -28,6 +29,7 @@ class Draw(NamedTuple):
     row: dict[str, Any] | None  # of streamed data; other data are looked up by index
 
 
+@dataclass(eq=False)
 class TrainingExamples(Dataset):
     """
     Augmented samples by [`Draw`].
@@ -38,10 +40,9 @@ class TrainingExamples(Dataset):
         seed (`int`): The augmentation of a sample depends on it, on the epoch and on the sample's index.
     """
 
-    def __init__(self, data: SegmentationData, transform: Callable, seed: int):
-        self.data = data
-        self.transform = transform
-        self.seed = seed
+    data: SegmentationData
+    transform: Callable
+    seed: int
 
     def __getitem__(self, draw: Draw) -> dict[str, Any] | Exception:
         try:
@@ -60,6 +61,7 @@ class TrainingExamples(Dataset):
         }
 
 
+@dataclass(eq=False)
 class EndlessBatches(Sampler):
     """
     Batches of draws without end. Each pass over the data has its own order, and batches run on across passes.
@@ -74,23 +76,13 @@ class EndlessBatches(Sampler):
         shuffle_buffer (`int`): For streamed data, among how many samples the next one is drawn.
     """
 
-    def __init__(
-        self,
-        rows: "datasets.Dataset | datasets.IterableDataset",
-        batch_size: int,
-        seed: int = 0,
-        process_index: int = 0,
-        num_processes: int = 1,
-        first_batch: int = 0,
-        shuffle_buffer: int = 1000,
-    ):
-        self.rows = rows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.process_index = process_index
-        self.num_processes = num_processes
-        self.first_batch = first_batch
-        self.shuffle_buffer = shuffle_buffer
+    rows: datasets.Dataset | datasets.IterableDataset
+    batch_size: int
+    seed: int = 0
+    process_index: int = 0
+    num_processes: int = 1
+    first_batch: int = 0
+    shuffle_buffer: int = 1000
 
     def __iter__(self) -> Iterator[list[Draw]]:
         if isinstance(self.rows, datasets.IterableDataset):

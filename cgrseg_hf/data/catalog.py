@@ -129,10 +129,6 @@ def _read_raw_to_train(file: str) -> dict[int, int]:
     return {int(raw): train for raw, train in _read(f"{file}-raw-to-train").items()}
 
 
-def _ade20k() -> dict[str, LabelMapping]:
-    return {"raw": LabelMapping.reduce_zero(150)}
-
-
 def _camvid() -> dict[str, LabelMapping]:
     # SegNet's files hold 11 where nothing was labelled; others put that first, at 0.
     return {
@@ -174,21 +170,17 @@ def _pascal_context_59() -> dict[str, LabelMapping]:
     return {convention: mapping.reduced() for convention, mapping in _pascal_context_60().items()}
 
 
-def _voc() -> dict[str, LabelMapping]:
-    return {"train-ids": LabelMapping.identity(21)}
-
-
 _AMBIGUOUS = {"camvid"}
 _HUB_IDS = {"ade20k": "sezer12138/ADE20k_Segementation"}
 # For each data set, how its files in the folder `labels` begin, and what makes its conventions.
 _LABEL_MAPPINGS: dict[str, tuple[str, Callable[[], dict[str, LabelMapping]]]] = {
-    "ade20k": ("ade20k-150", _ade20k),
+    "ade20k": ("ade20k-150", lambda: {"raw": LabelMapping.reduce_zero(150)}),
     "camvid": ("camvid-11", _camvid),
     "cityscapes": ("cityscapes-19", _cityscapes),
     "coco-stuff-10k": ("coco-stuff-171", _coco_stuff_10k),
     "coco-stuff-164k": ("coco-stuff-171", _coco_stuff_164k),
     "pascal-context-59": ("pascal-context-59", _pascal_context_59),
     "pascal-context-60": ("pascal-context-60", _pascal_context_60),
-    "voc": ("voc-21", _voc),
+    "voc": ("voc-21", lambda: {"train-ids": LabelMapping.identity(21)}),
 }
 DATASET_NAMES = tuple(_LABEL_MAPPINGS)

@@ -108,7 +108,7 @@ class DataCheck:
 
     @property
     def errors(self) -> list[Finding]:
-        """Findings that must be mended before training."""
+        """Findings to fix before training."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
     @property
@@ -161,15 +161,13 @@ def check_data(
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: look at one pair at least.")
     tally = _Tally(data.label_mapping, data.num_labels)
-    total = None if isinstance(data.rows, IterableDataset) else len(data)
-    total = limit if total is None or (limit is not None and limit < total) else total
+    length = None if isinstance(data.rows, IterableDataset) else len(data)
+    total = limit if length is None else min(length, limit or length)
     inspections = _inspect_all(itertools.islice(data.rows, limit), data.label_mapping)
     # None shows the bar on a terminal alone.
     for inspection in tqdm(inspections, total=total, unit="pair", disable=None if show_progress else True):
         tally.add(inspection)
-    is_complete = limit is None or tally.num_pairs < limit
-    if not is_complete and not isinstance(data.rows, IterableDataset):
-        is_complete = limit >= len(data)
+    is_complete = limit is None or tally.num_pairs < limit or tally.num_pairs == length
     return tally.report(data, is_complete, other)
 
 

@@ -31,13 +31,10 @@ def assert_equal(one: list[dict], other: list[dict]) -> None:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_any_number_of_workers_gives_the_same_batches(streaming):
-    assert_equal(read(5, streaming, num_workers=0), read(5, streaming, num_workers=2))
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_going_on_at_any_batch(streaming):
-    assert_equal(read(8, streaming)[5:], read(3, streaming, first_batch=5))
+def test_any_number_of_workers_gives_the_same_batches_from_any_batch_on(streaming):
+    expected = read(8, streaming, num_workers=0)
+    assert_equal(read(8, streaming, num_workers=2), expected)
+    assert_equal(read(3, streaming, first_batch=5), expected[5:])
 
 
 def test_every_pass_shows_each_photo_once_in_another_order_and_form():

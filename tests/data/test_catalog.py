@@ -1,8 +1,6 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """The known data sets: classes, colours and what becomes of which id."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -89,8 +87,3 @@ def test_ids_that_no_class_has_are_refused(name: str, convention: str, raw: int)
 def test_misspelt_names_get_a_hint(typed: str, meant: str):
     with pytest.raises(ValueError, match=f"Did you mean {meant}"):
         get_description(typed)
-
-
-def test_camvid_names_equal_those_beside_the_real_sample(sample_data):
-    names = json.loads((sample_data / "camvid" / "id2label.json").read_text())
-    assert {int(train): label for train, label in names.items()} == get_description("camvid").id2label

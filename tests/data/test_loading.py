@@ -329,22 +329,6 @@ def test_annotations_that_do_not_fit_are_named(two_class_folder, annotations, wr
         data.read(data.rows[2])
 
 
-@pytest.mark.parametrize(
-    ("folder", "dataset", "arguments"),
-    [
-        ("camvid", "camvid", {"label_ids": "void-first"}),
-        ("ade20k_sample", "ade20k", {}),
-        ("coco_stuff_200", "coco-stuff-164k", {}),
-        ("coco_stuff_sample", "coco-stuff-164k", {"streaming": True}),
-    ],
-)
-def test_real_samples(sample_data, folder, dataset, arguments):
-    data = load_data(sample_data / folder, "train", dataset, **arguments)
-    for _, row in zip(range(8), data.rows):
-        example = data.read(row)
-        assert example.label_map.shape == example.image.size[::-1]
-
-
 def test_both_conventions_of_coco_stuff_say_the_same(sample_data, tmp_path):
     for kind in ("images", "annotations", "annotations_trainids"):
         folder = tmp_path / "converted" / kind.removesuffix("_trainids")
