@@ -102,15 +102,14 @@ class RandomCropByClassShare(v2.Transform):
         size (`tuple[int, int]`): Height and width in pixels of the crop.
         max_class_share (`float`): The largest class has to fill less than this share, 0 to 1.
         ignore_index (`int`): Label of the pixels that do not count.
-        tries (`int`): How often to draw.
     """
 
-    def __init__(self, size: tuple[int, int], max_class_share: float, ignore_index: int = 255, tries: int = 10):
+    def __init__(self, size: tuple[int, int], max_class_share: float, ignore_index: int = 255):
         super().__init__()
         self.size = size
         self.max_class_share = max_class_share
         self.ignore_index = ignore_index
-        self.tries = tries if max_class_share < 1 else 1
+        self.tries = 10 if max_class_share < 1 else 1
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw top, left, height and width of the crop."""
@@ -137,37 +136,21 @@ class PhotometricDistortion(v2.Transform):
     Change brightness, contrast, saturation and hue of an 8-bit image, each with probability 0.5.
 
     The recipe's distortion: unlike `v2.RandomPhotometricDistort` it adds to the brightness and never permutes
-    channels. Contrast comes before or after saturation and hue, at random.
-
-    Args:
-        brightness (`float`): Largest change of all values, in grey levels.
-        contrast, saturation (`tuple[float, float]`): Least and largest factor.
-        hue (`float`): Largest turn of the hue, in degrees. The recipe's 18 are steps of an 8-bit hue, 2 degrees each.
+    channels. Contrast comes before or after saturation and hue, at random. Brightness changes by up to 32 grey levels,
+    contrast and saturation by a factor from 0.5 to 1.5, and the hue by up to 36 degrees: the recipe's 18 are steps of
+    an 8-bit hue, 2 degrees each.
     """
 
     _transformed_types = (tv_tensors.Image,)
 
-    def __init__(
-        self,
-        brightness: float = 32.0,
-        contrast: tuple[float, float] = (0.5, 1.5),
-        saturation: tuple[float, float] = (0.5, 1.5),
-        hue: float = 36.0,
-    ):
-        super().__init__()
-        self.brightness = brightness
-        self.contrast = contrast
-        self.saturation = saturation
-        self.hue = hue
-
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the changes in their order, each a name and a strength."""
-        contrast = [("contrast", draw_uniform(*self.contrast))] if draw_coin() else []
+        contrast = [("contrast", draw_uniform(0.5, 1.5))] if draw_coin() else []
         contrast_comes_first = draw_coin()
-        changes = [("brightness", draw_uniform(-self.brightness, self.brightness))] if draw_coin() else []
+        changes = [("brightness", draw_uniform(-32.0, 32.0))] if draw_coin() else []
         changes += contrast if contrast_comes_first else []
-        changes += [("saturation", draw_uniform(*self.saturation))] if draw_coin() else []
-        changes += [("hue", draw_uniform(-self.hue, self.hue))] if draw_coin() else []
+        changes += [("saturation", draw_uniform(0.5, 1.5))] if draw_coin() else []
+        changes += [("hue", draw_uniform(-36.0, 36.0))] if draw_coin() else []
         changes += [] if contrast_comes_first else contrast
         return {"changes": changes}
 

@@ -236,20 +236,6 @@ def test_wrong_usage(two_class_folder, arguments):
     assert run_command(two_class_folder, *arguments).exit_code == 2
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_counts_of_camvid_equal_the_published(sample_data, split):
-    data = load_data(sample_data / "camvid", split, "camvid", label_ids="void-first")
-    published = json.loads((sample_data / "camvid" / "class_histogram.json").read_text())[split]
-    check = check_data(data, show_progress=False)
-    assert not check.findings
-    assert check.num_pairs == published["images"]
-    counts = check.classes.values()
-    assert {count.name: count.pixels for count in counts} == published["pixels_by_reduced_id"]
-    images = {**published["images_with_class"]}
-    assert (check.ignored.pixels, check.ignored.images) == (published["void_pixels"], images.pop("void"))
-    assert {count.name: count.images for count in counts} == images
-
-
 def test_counts_of_coco_stuff_equal_the_published(sample_data):
     folder = sample_data / "coco_stuff_200"
     published = json.loads((folder / "class_histogram.json").read_text())

@@ -53,21 +53,23 @@ def test_folder_without_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "split", "folder", "ids", "expected"),
+    ("dataset", "label_ids", "split", "folder", "ids", "expected"),
     [
-        ("ade20k", "train", "training", (0, 1, 150), [0, 149, 255]),
-        ("ade20k", "validation", "validation", (0, 1, 150), [0, 149, 255]),
-        ("coco-stuff-164k", "train", "train2017", (0, 181, 255), [0, 170, 255]),
-        ("coco-stuff-164k", "validation", "val2017", (0, 181, 255), [0, 170, 255]),
-        ("coco-stuff-10k", "train", "train2014", (0, 1, 182), [0, 170, 255]),
-        ("coco-stuff-10k", "validation", "test2014", (0, 1, 182), [0, 170, 255]),
+        ("ade20k", "auto", "train", "training", (0, 1, 150), [0, 149, 255]),
+        ("ade20k", "auto", "validation", "validation", (0, 1, 150), [0, 149, 255]),
+        ("coco-stuff-164k", "auto", "train", "train2017", (0, 181, 255), [0, 170, 255]),
+        ("coco-stuff-164k", "auto", "validation", "val2017", (0, 181, 255), [0, 170, 255]),
+        ("coco-stuff-10k", "auto", "train", "train2014", (0, 1, 182), [0, 170, 255]),
+        ("coco-stuff-10k", "auto", "validation", "test2014", (0, 1, 182), [0, 170, 255]),
+        ("camvid", "segnet", "train", "train", (0, 10, 11), [0, 10, 255]),
+        ("camvid", "void-first", "validation", "val", (0, 1, 11), [0, 10, 255]),
     ],
 )
-def test_known_data_sets(tmp_path, dataset, split, folder, ids, expected):
+def test_known_data_sets(tmp_path, dataset, label_ids, split, folder, ids, expected):
     write_pair(tmp_path / "images" / folder / "a.jpg", tmp_path / "annotations" / folder / "a.png", ids)
-    data = load_data(tmp_path, split, dataset)
+    data = load_data(tmp_path, split, dataset, label_ids=label_ids)
     assert ids_of(data) == expected
-    assert data.id2label[0] in ("wall", "person") and len(data.palette) == data.num_labels
+    assert data.id2label[0] in ("wall", "person", "sky") and len(data.palette) == data.num_labels
 
 
 @pytest.mark.parametrize(
@@ -86,17 +88,6 @@ def test_coco_stuff_files_of_train_ids(tmp_path, dataset, train_ids, raw):
         load_data(tmp_path, "train", dataset, label_ids="raw")
     (annotations / "a_labelTrainIds.png").rename(annotations / "a.png")  # the convention counts, not the name
     assert ids_of(load_data(tmp_path, "train", dataset, label_ids="train-ids")) == [0, 170, 255]
-
-
-@pytest.mark.parametrize(
-    ("label_ids", "ids", "expected"),
-    [("segnet", (0, 10, 11), [0, 10, 255]), ("void-first", (0, 1, 11), [0, 10, 255])],
-)
-def test_camvid(tmp_path, label_ids, ids, expected):
-    write_pair(tmp_path / "train" / "images" / "a.png", tmp_path / "train" / "labels" / "a.png", ids)
-    assert ids_of(load_data(tmp_path, "train", "camvid", label_ids=label_ids)) == expected
-    with pytest.raises(ValueError, match=r"segnet: 0–10 → 0–10, 11 → ignored.*void-first: 0 → ignored"):
-        load_data(tmp_path, "train", "camvid")  # both numberings are of 0 to 11
 
 
 def write_voc(root: Path, annotations: str, lists: str, ids, dtype=np.uint8) -> None:
@@ -254,6 +245,7 @@ def test_reduce_labels(tmp_path):
     ("arguments", "message"),
     [
         ({"dataset": "ade20k", "label_ids": "rwa"}, "Did you mean raw"),
+        ({"dataset": "camvid"}, r"segnet: 0–10 → 0–10, .*void-first: 0 → ignored"),  # both numberings are of 0 to 11
         ({"dataset": "camvid", "label_ids": "segnet", "reduce_labels": True}, "reduce_labels=True"),
         ({"label_ids": "raw", "id2label": TWO_NAMES}, "--dataset"),
         ({"dataset": "ade20k", "id2label": TWO_NAMES}, "2 classes, but ade20k 150"),
