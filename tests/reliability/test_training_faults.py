@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,14 +141,16 @@ class Trial:
     config: TrainingConfig
     start_command: Callable[..., subprocess.Popen]
     processes: int
-    folder: Path
     checkpoint_size: int  # bytes
     process: subprocess.Popen | None = None
+    watched: Sequence[psutil.Process] = ()
 
     def start(self, step: int) -> None:
         """Start the run, and return when it has come to a step."""
         self.process = self.start_command(self.config, launcher=LAUNCHERS[self.processes])
         wait_for_step(Path(self.config.output), step, self.process)
+        main = psutil.Process(self.process.pid)
+        self.watched = [main, *main.children(recursive=True)]
 
     def find_rank(self, rank: int) -> psutil.Process:
         """Find one of the processes that train."""
@@ -159,18 +161,12 @@ class Trial:
 
     def wait_for_all(self) -> str:
         """Return the output of the run, once no process of it is left."""
+        output, _ = self.process.communicate(timeout=SECONDS_TO_END)
         deadline = time.monotonic() + SECONDS_TO_END
-        watched: set[psutil.Process] = set()
-        left: list[psutil.Process] = []
-        while time.monotonic() < deadline:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                main = psutil.Process(self.process.pid)
-                watched.update([main, *main.children(recursive=True)])
-            left = [one for one in watched if is_alive(one)]
-            if self.process.poll() is not None and not left:
-                return self.process.communicate(timeout=5)[0]
+        while left := list(filter(is_alive, self.watched)):
+            assert time.monotonic() < deadline, f"Still there after {SECONDS_TO_END} s: {left}"
             time.sleep(0.05)
-        raise AssertionError(f"Still there after {SECONDS_TO_END} s: {left}")
+        return output
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -178,19 +174,6 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """A disk of a number of bytes in the memory; needs a superuser."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)])
-    if mounted.returncode:
-        pytest.skip("this user may not mount a disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 # What happens to a run. Each starts it, does the harm and yields; continues, once the run has ended, to undo the harm;
@@ -213,14 +196,20 @@ def read_bad_image(trial: Trial) -> Iterator[None]:
 
 
 def fill_disk(trial: Trial) -> Iterator[None]:
-    """The disk has room for one checkpoint and a half."""
-    disk = trial.folder / "disk"
-    with small_disk(disk, 3 * trial.checkpoint_size // 2):
+    """Write to a disk in memory with room for one checkpoint and a half; mounting it needs a superuser."""
+    disk = Path(trial.config.output).with_name("disk")
+    disk.mkdir()
+    room = f"size={3 * trial.checkpoint_size // 2}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", room, "tmpfs", disk]).returncode:
+        pytest.skip("this user may not mount a disk")
+    try:
         trial.config = trial.config.replace(output=str(disk / "run"), trackers="tensorboard")
         trial.start(2 * SAVE_STEPS - 1)
         yield
-        subprocess.run(["mount", "-o", "remount,size=512m", str(disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,size=512m", disk], check=True)
         yield
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def limit_files(trial: Trial) -> None:
@@ -276,7 +265,7 @@ def finish(trial: Trial, *more: str) -> str:
 @pytest.mark.reliability
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_named_and_the_run_resumes(faulty_training, start_command, tmp_path, whole_runs, fault):
-    trial = Trial(faulty_training, start_command, fault.processes, tmp_path, 0)
+    trial = Trial(faulty_training, start_command, fault.processes, 0)
     if fault.processes not in whole_runs:
         trial.config = faulty_training.replace(output=str(tmp_path / "whole"))
         finish(trial)
