@@ -4,9 +4,7 @@
 import html
 import json
 import os
-import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -339,7 +337,6 @@ def serve(
             # The fonts of the visitor's system: none is fetched from elsewhere.
             theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         )
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the folder is deleted
         say(f"The page is at {page.local_url} (Ctrl+C ends it)")
         page.block_thread()
 

@@ -32,7 +32,9 @@ def find_imports(module: str, file: Path, modules: dict[str, Path]) -> set[str]:
         for alias in node.names:
             submodule = ".".join([*base, alias.name])
             candidates = (submodule, f"{submodule}.__init__", ".".join(base), ".".join([*base, "__init__"]))
-            found.add(next(name for name in candidates if name in modules))
+            target = next(name for name in candidates if name in modules)
+            assert target != "__init__" or alias.name == "__version__", f"{module}: import {alias.name} from its module"
+            found.add(target)
     return found
 
 

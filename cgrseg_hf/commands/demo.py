@@ -1,6 +1,8 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
 """`cgrseg demo`."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +60,7 @@ def demo(
         segmenters[title] = Segmenter.from_pretrained(
             name, engine, device, max_pixels=max_pixels, trust_remote_code=trust_remote_code
         )
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the page's folder is deleted
     serve(
         segmenters,
         host,

@@ -95,12 +95,17 @@ def read_settings(folder: str | Path) -> ExportSettings:
     Read export.json.
 
     Raises:
-        ValueError: If the folder is not an export.
+        ValueError: If the folder is not an export, or its file is damaged.
     """
     path = Path(folder) / EXPORT_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {EXPORT_FILE}: it is not a folder that `cgrseg export` wrote.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): export the model again.") from error
     names = {field.name for field in fields(ExportSettings)}
-    return ExportSettings(**{name: value for name, value in content.items() if name in names})
+    try:
+        return ExportSettings(**{name: value for name, value in content.items() if name in names})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe an export ({error}): export the model again.") from error

@@ -147,6 +147,8 @@ def evaluate_model(
         ValueError: If model and data differ in their number of classes, there is no image, or a file cannot be read.
         ChildProcessError: If a process that reads images ends before its time.
     """
+    if autocast is not None and not isinstance(model, nn.Module):
+        raise ValueError(f"autocast={autocast} is for models: an engine or export has its own type of arithmetic.")
     if isinstance(model, nn.Module):
         # A wrapper for several processes waits for the others, which may have fewer images.
         model = extract_model_from_parallel(model)

@@ -38,8 +38,9 @@ def clear_exports() -> tuple[int, int]:
         `tuple[int, int]`: how many there were, and the bytes that they took.
     """
     before = measure_exports()
-    if exports_folder().exists():
-        shutil.rmtree(exports_folder())
+    for folder in exports_folder().glob("*/"):
+        with FileLock(_lock_file(folder)):  # another process may be making it
+            shutil.rmtree(folder)
     return before
 
 
@@ -63,11 +64,15 @@ def find_or_make_export(model: PreTrainedModel, format: str, precision: str) -> 
     if is_export(folder):
         return folder
     exports.mkdir(parents=True, exist_ok=True)
-    with FileLock(exports / f"{folder.name}.lock"):
+    with FileLock(_lock_file(folder)):
         if not is_export(folder):
             logger.warning("Exporting the model to %s, once: it is kept in %s", format, folder)
             export_model(model, folder, format, precision)
     return folder
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def _fingerprint(model: PreTrainedModel) -> str:

@@ -26,6 +26,7 @@ from .staging import draw_overlays, find_leftovers, find_photos, stage_folder
 # Variables of the environment that the code of models must not see.
 _SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
 _PROGRAM = Path(__file__).parent / "loading_check.py"
+_CHECK_TIMEOUT = 600  # seconds
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,13 @@ def _segment_in_process(folder: Path, photos: Sequence[Path] = ()) -> tuple[str,
         # modules in the empty folder and not beside the program.
         command = [sys.executable, "-B", "-c", _PROGRAM.read_text(encoding="utf-8"), str(folder.resolve())]
         command += [str(photo.resolve()) for photo in photos]
-        process = subprocess.run(
-            command, env=environment, cwd=empty, stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
+        options = {"env": environment, "cwd": empty, "stdin": subprocess.DEVNULL, "timeout": _CHECK_TIMEOUT}
+        try:
+            process = subprocess.run(command, capture_output=True, text=True, **options)
+        except subprocess.TimeoutExpired as error:
+            raise ValueError(
+                f"The folder did not load within {_CHECK_TIMEOUT} seconds, so nothing was sent: look at its code."
+            ) from error
         if process.returncode != 0:
             reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
             raise ValueError(

@@ -13,10 +13,12 @@ from PIL import Image
 from transformers import PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save
 
-from .. import CGRSegConfig, CGRSegForSemanticSegmentation, CGRSegImageProcessor, CGRSegImageProcessorPil
 from ..engines.export_settings import EXPORT_FILE, MODEL_FILES, is_export, read_settings
 from ..evaluation.report import check_report, without_sources
+from ..model.configuration_cgrseg import CGRSegConfig
+from ..model.image_processing_cgrseg import CGRSegImageProcessor, CGRSegImageProcessorPil
 from ..model.image_reading_cgrseg import read_image, to_photo
+from ..model.modeling_cgrseg import CGRSegForSemanticSegmentation
 from ..utils.provenance import digest_weights
 from ..visualization import draw_overlay
 from .cards import CARD_FILE, check_card_weights, extend_card, read_card

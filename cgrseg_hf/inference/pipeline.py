@@ -3,7 +3,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -55,8 +55,9 @@ class Pipeline:
     def reading(self) -> dict[str, Any]:
         """The image processor's settings that reading depends on, see [`read_image`]."""
         processor = self.image_processor
+        mean = processor.image_mean
         return {
-            "num_channels": len(np.atleast_1d(processor.image_mean)),
+            "num_channels": len(mean) if isinstance(mean, Sequence | np.ndarray) else 3,
             "do_convert_rgb": processor.do_convert_rgb is not False,
             "do_rescale": processor.do_rescale,
             "rescale_factor": processor.rescale_factor,

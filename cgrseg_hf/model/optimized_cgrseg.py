@@ -212,7 +212,7 @@ def _has_fused_kernels(dtype: torch.dtype) -> bool:
     """Whether eager convolutions of a type can run by oneDNN's fused kernels, which only compilers call otherwise."""
     if _is_compiled() or torch.is_autocast_enabled("cpu"):
         return False
-    if not (torch._C._has_mkldnn and torch.backends.mkldnn.enabled):
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

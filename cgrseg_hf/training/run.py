@@ -213,7 +213,9 @@ class TrainingRun:
         """Load what `_save_with_state` saved."""
         models.clear()
         # By transformers, which saves the weights of some models under other names than they have in memory.
-        saved = type(self.model).from_pretrained(folder, dtype=torch.float32)
+        saved, report = type(self.model).from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        if report["missing_keys"]:
+            raise ValueError(f"it lacks the weights {', '.join(sorted(report['missing_keys'])[:3])}")
         if not _is_finite(saved):
             raise ValueError("its weights are not finite")
         self.model.load_state_dict(saved.state_dict())

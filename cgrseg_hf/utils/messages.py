@@ -25,7 +25,7 @@ def one_line(name: object) -> str:
     """
     Bring a name or message with line breaks and control characters into one line.
 
-    `image_processing_cgrseg.py` has the same for itself, since it travels to the Hub alone.
+    `image_reading_cgrseg.py` has the same for itself, since it travels to the Hub alone.
     """
     text = str(name)
     return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -46,7 +46,7 @@ def test_kept_exports_are_deleted(monkeypatch, tmp_path):
     assert "Exports made for engines: 1, 3 MB" in shown.stdout
     shown = CliRunner().invoke(app, ["info", "--clear-exports"])
     assert "Deleted 1 exports, 3 MB." in shown.stdout and "Exports made for engines: 0, 0 MB" in shown.stdout
-    assert not kept.parent.exists() and (tmp_path / "hub").exists()
+    assert not kept.exists() and (tmp_path / "hub").exists()
 
 
 def test_an_engine_that_fails(monkeypatch):
