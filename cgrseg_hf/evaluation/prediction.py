@@ -18,7 +18,7 @@ from torch import nn
 from ..engines import Engine, PlainEngine
 from ..model.configuration_cgrseg import CGRSegConfig
 from ..model.geometry_cgrseg import pad_to_size_divisor
-from ..model.image_reading_cgrseg import turn_as_seen
+from ..model.image_reading_cgrseg import to_photo, turn_as_seen
 from ..model.post_processing_cgrseg import classify_by_class, label_map_dtype, label_map_from_logits, resize_logits
 
 REFERENCE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -151,7 +151,7 @@ def _read_pixels(
     batch = image_processor(image, return_tensors="pt", **settings)
     image_size = _image_size(batch)
     if reference and image_size != (image.height, image.width):
-        resized = Image.fromarray(resize_as_reference(np.asarray(image.convert("RGB")), image_size))
+        resized = Image.fromarray(resize_as_reference(np.asarray(to_photo(image)), image_size))
         batch = image_processor(resized, return_tensors="pt", do_resize=False)
     return batch["pixel_values"], image_size
 

@@ -76,12 +76,20 @@ class ArrayRows(ImageRows):
         array (`numpy.ndarray` or `torch.Tensor`): The pixels, of any layout.
         name (`str`): Name of the array in messages.
         num_channels (`int`, *optional*, defaults to 3), reading (`Any`): See [`ImageRows`].
+        highest (`float`, *optional*): Highest possible value of floats; by default estimated from the array.
     """
 
-    def __init__(self, array: np.ndarray | torch.Tensor, name: str, num_channels: int = 3, **reading: Any):
+    def __init__(
+        self,
+        array: np.ndarray | torch.Tensor,
+        name: str,
+        num_channels: int = 3,
+        highest: float | None = None,
+        **reading: Any,
+    ):
         self._rows = to_channels_last(array, num_channels)
         super().__init__(name, tuple(self._rows.shape[:2]), num_channels=num_channels, **reading)
-        self._highest = _estimate_highest(self._rows)
+        self._highest = _estimate_highest(self._rows) if highest is None else highest
 
     def read_stored(self, top: int, bottom: int) -> np.ndarray | torch.Tensor:
         """See [`ImageRows`]."""
@@ -211,7 +219,8 @@ def open_rows(source: ImageSource, max_pixels: int | None = None, num_channels: 
     elif isinstance(source, np.ndarray | torch.Tensor):
         rows = ArrayRows(source, name, num_channels, **reading)
     else:
-        rows = ArrayRows(read_image(source, limit, num_channels, **reading), name, num_channels, **reading)
+        pixels = read_image(source, limit, num_channels, **reading)
+        rows = ArrayRows(pixels, name, num_channels, highest=255.0, **reading)  # floats are scaled already
     if not math.prod(rows.size):
         raise UnreadableImageError("it has no pixels: pass an image with some.", name)
     if math.prod(rows.size) > limit:

@@ -63,6 +63,11 @@ class Pipeline:
             "rescale_factor": processor.rescale_factor,
         }
 
+    @property
+    def white(self) -> float | None:
+        """Value of white in pixels that are read; None where the image processor takes values as they are."""
+        return 255 if self.reading["do_rescale"] and self.reading["rescale_factor"] == 1 / 255 else None
+
     def read(self, source: ImageSource) -> np.ndarray:
         """Read an image as pixels (height, width, channels)."""
         return read_image(source, self.max_pixels, **self.reading)

@@ -156,4 +156,5 @@ def _crop_logits(logits: torch.Tensor, input_size: tuple[int, int], image_size: 
 
 def _read_photo(pipeline: Pipeline, source: ImageSource, pixels: np.ndarray | None, step: int) -> Image.Image:
     """Return every `step`-th pixel of an image in RGB, read again if its pixels were not kept."""
-    return to_photo((pipeline.read(source) if pixels is None else pixels)[::step, ::step])
+    pixels = pipeline.read(source) if pixels is None else pixels
+    return to_photo(pixels[::step, ::step], pipeline.white)

@@ -75,7 +75,7 @@ def segment_in_windows(
         size=image.size,
         pixel_counts=pixel_counts,
         source=source,
-        read_photo=partial(_read_photo, (lambda: image) if keep_rows else open_source),
+        read_photo=partial(_read_photo, (lambda: image) if keep_rows else open_source, pipeline.white),
     )
 
 
@@ -126,6 +126,6 @@ def _collect_strips(
     return label_map, pixel_counts
 
 
-def _read_photo(open_image: Callable[[], ImageRows], step: int) -> Image.Image:
+def _read_photo(open_image: Callable[[], ImageRows], white: float | None, step: int) -> Image.Image:
     """Read every `step`-th pixel of an image in RGB."""
-    return to_photo(read_reduced(open_image(), step))
+    return to_photo(read_reduced(open_image(), step), white)

@@ -5,8 +5,10 @@ The two classes differ in what they need and hand out: `CGRSegImageProcessor` ne
 gives tensors, `CGRSegImageProcessorPil` needs Pillow alone and gives arrays. The pixels are the same.
 """
 
+import base64
 import difflib
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,6 @@ from transformers.image_utils import (
     PILImageResampling,
     SizeDict,
     is_valid_image,
-    load_image,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import logging
@@ -33,6 +34,8 @@ from .image_reading_cgrseg import is_path, open_image, to_native, to_pixels, tur
 from .post_processing_cgrseg import label_map_from_logits, resize_logits
 
 logger = logging.get_logger(__name__)
+
+_SECONDS_TO_FETCH = 60
 
 _INTERPOLATION_MODES = {
     PILImageResampling.NEAREST: "nearest-exact",
@@ -136,7 +139,7 @@ class CGRSegImageProcessingMixin:
         if isinstance(image_url_or_urls, list | tuple):
             return [self.fetch_images(item) for item in image_url_or_urls]
         if isinstance(image_url_or_urls, str) and image_url_or_urls.startswith(("http://", "https://", "data:")):
-            return load_image(image_url_or_urls)
+            return open_image(_fetch(image_url_or_urls))
         if is_path(image_url_or_urls):
             return open_image(image_url_or_urls)
         if is_valid_image(image_url_or_urls):
@@ -353,6 +356,17 @@ class CGRSegImageProcessorPil(CGRSegImageProcessingMixin, PilBackend):
     Images are resized to fit within 2048×512 pixels keeping their ratio, without antialiasing, normalised by the
     means and deviations of ImageNet, and padded below and right with 0 to multiples of 32.
     """
+
+
+def _fetch(url: str) -> BytesIO:
+    """Fetch the bytes of a URL: `open_image` then accepts the same formats as of files."""
+    if url.startswith("data:"):
+        return BytesIO(base64.b64decode(url.partition(",")[2]))
+    import httpx  # as transformers does; only URLs need it
+
+    response = httpx.get(url, timeout=_SECONDS_TO_FETCH, follow_redirects=True)
+    response.raise_for_status()
+    return BytesIO(response.content)
 
 
 def flatten_images(images: Any) -> list:

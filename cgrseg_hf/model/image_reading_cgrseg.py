@@ -305,8 +305,10 @@ def to_pixels(
         UnreadableImageError: If it has no pixels, other channels than expected, or unusable values.
     """
     name = describe_source(image) if name is None else name
+    is_brightness = do_rescale and rescale_factor == 1 / 255
     if isinstance(image, Image.Image):
-        image, input_data_format = _pil_to_array(image, do_convert_rgb, name), ChannelDimension.LAST
+        image = _pil_to_array(image, do_convert_rgb, name, is_brightness)
+        input_data_format = ChannelDimension.LAST
     elif input_data_format is None:
         image, input_data_format = to_channels_last(image, num_channels), ChannelDimension.LAST
     pixels = _to_tensor(image)
@@ -315,12 +317,12 @@ def to_pixels(
     elif ChannelDimension(input_data_format) == ChannelDimension.LAST:
         pixels = pixels.permute(2, 0, 1)
     if pixels.dtype == torch.uint16:
-        pixels = to_eight_bits(pixels)
+        pixels = to_eight_bits(pixels) if is_brightness else pixels.to(torch.int32)
     elif pixels.dtype == torch.bool:
         pixels = pixels.to(torch.uint8) * 255
     elif pixels.dtype != torch.uint8:
         pixels = _to_float32(pixels, name)
-        if do_rescale and rescale_factor == 1 / 255:
+        if is_brightness:
             pixels = _scale_brightness(pixels, name, highest)
     # An array of as many channels as the model expects is data to be used as it is, such as four bands.
     if do_convert_rgb and len(pixels) != num_channels:
@@ -328,13 +330,15 @@ def to_pixels(
     return pixels
 
 
-def to_photo(image: Image.Image | np.ndarray) -> Image.Image:
+def to_photo(image: Image.Image | np.ndarray, white: float | None = 255) -> Image.Image:
     """
     Convert an image to RGB for people.
 
     Args:
         image (`PIL.Image.Image`, or `numpy.ndarray` of shape `(height, width, channels)`):
             The image, or its pixels as [`read_image`] returns them. The first three of more channels are shown.
+        white (`float`, *optional*, defaults to 255):
+            Value of white in pixels. If `None`, the highest value decides: 1, 255 or 65535.
 
     Raises:
         UnreadableImageError: If the values of a PIL image are not brightness.
@@ -344,7 +348,9 @@ def to_photo(image: Image.Image | np.ndarray) -> Image.Image:
             return turn_as_seen(image)
         image = to_pixels(image).permute(1, 2, 0).numpy()
     if image.dtype != np.uint8:
-        image = (image * (255 if image.max() <= 1 else 1)).round().clip(0, 255).astype(np.uint8)
+        if white is None:
+            white = next((level for level in (1, 255) if image.max() <= level), 65535)
+        image = (image * (255 / white)).round().clip(0, 255).astype(np.uint8)
     if image.shape[-1] < 3:
         return Image.fromarray(image[..., 0]).convert("RGB")
     return Image.fromarray(np.ascontiguousarray(image[..., :3]))
@@ -407,8 +413,12 @@ def _to_tensor(image: np.ndarray | torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(array if is_usable else array.copy())
 
 
-def _pil_to_array(image: Image.Image, do_convert_rgb: bool, name: str) -> np.ndarray:
-    """Convert a PIL image as a person sees it to (height, width, channels), uint8, or float32 for mode F."""
+def _pil_to_array(image: Image.Image, do_convert_rgb: bool, name: str, is_brightness: bool) -> np.ndarray:
+    """
+    Convert a PIL image as a person sees it to (height, width, channels).
+
+    The result is uint8, float32 for mode F, or the stored 16 bits in int32 if values are not brightness.
+    """
     image = turn_as_seen(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.array(image)
@@ -416,6 +426,8 @@ def _pil_to_array(image: Image.Image, do_convert_rgb: bool, name: str) -> np.nda
         return np.array(image)[..., None]
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow may widen to 32, or 8 in a type too wide
         values = torch.from_numpy(to_native(np.array(image)).astype(np.int64))
+        if not is_brightness:
+            return values[..., None].to(torch.int32).numpy()
         is_narrow = _check_range(values, name, 65535) <= 255 and image.mode == "I"
         image = Image.fromarray((values.to(torch.uint8) if is_narrow else to_eight_bits(values)).numpy())
     elif image.mode == "LAB":

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from .geometry_cgrseg import LOGITS_STRIDE, get_logits_size, image_size_of_input
+from .geometry_cgrseg import LOGITS_STRIDE, get_logits_size
 
 # Logits whose cells are looked at together, and scores in cells that are computed at once: few enough for the cache.
 _LOGITS_AT_ONCE = 2**20
@@ -73,22 +73,6 @@ def resize_logits(
     """
     logits, scales = _crop_to_image(logits, image_size, target_size)
     return _interpolate(logits, target_size, scales)
-
-
-def resize_to_input(logits: torch.Tensor, input_size: tuple[int, int]) -> torch.Tensor:
-    """
-    Resize class scores of any model to the size of its input.
-
-    Args:
-        logits (`torch.Tensor` of shape `(batch, num_labels, logits_height, logits_width)`):
-            Class scores.
-        input_size (`tuple[int, int]`):
-            Height and width in pixels of the model's input, as for [`image_size_of_input`].
-
-    Returns:
-        `torch.Tensor` of shape `(batch, num_labels, *input_size)`.
-    """
-    return resize_logits(logits, image_size_of_input(logits, input_size), input_size)
 
 
 def label_map_dtype(num_labels: int) -> torch.dtype:

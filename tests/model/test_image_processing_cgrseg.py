@@ -4,7 +4,10 @@
 import base64
 import io
 import logging
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -126,11 +129,23 @@ def test_something_else_than_an_image_is_refused(processor):
         processor(str(PHOTOS[0].parent))
 
 
-def test_addresses_of_pictures(processor, picture):
+def test_addresses_of_images(processor, picture, tmp_path):
     file = io.BytesIO()
     picture.save(file, format="PNG")
     address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     np.testing.assert_array_equal(pixels(processor, address), picture)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        (tmp_path / "photo.png").write_bytes(file.getvalue())
+        address = f"http://127.0.0.1:{server.server_port}/photo.png"
+        np.testing.assert_array_equal(pixels(processor, address), picture)
+        server.shutdown()
+
+
+def test_a_program_behind_a_url_is_not_run(processor, postscript):
+    address = f"data:image/png;base64,{base64.b64encode(postscript.read_bytes()).decode()}"
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        processor(address)
 
 
 def test_files_are_closed(processor, picture, tmp_path):

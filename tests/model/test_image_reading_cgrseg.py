@@ -164,6 +164,23 @@ def test_final_floats_are_neither_scaled_nor_refused(decided_model):
     np.testing.assert_array_equal(one, other)
 
 
+def test_floats_of_a_decoded_image_are_scaled_once():
+    dark = Image.fromarray(np.full((40, 50), 0.003, np.float32))
+    pixels = read_image(dark)
+    assert pixels.max() == pytest.approx(0.765)
+    np.testing.assert_array_equal(open_rows(dark).read(0, 40), pixels)
+    assert np.asarray(to_photo(pixels)).max() == 1
+
+
+@pytest.mark.parametrize("processor_class", [CGRSegImageProcessor, CGRSegImageProcessorPil])
+def test_sixteen_bits_with_a_factor_of_the_image_processor(processor_class):
+    values = np.linspace(0, 65535, 12, dtype=np.uint16).reshape(3, 4)
+    processor = processor_class(rescale_factor=1 / 65535, do_normalize=False, do_resize=False, do_pad=False)
+    for source in (values, Image.fromarray(values)):
+        scaled = processor(source, return_tensors="pt").pixel_values[0, 0]
+        torch.testing.assert_close(scaled, torch.from_numpy(values / 65535).float())
+
+
 def test_a_dark_band_of_floats_stays_dark():
     floats = np.concatenate([np.full((40, 8, 3), 0.5, np.float32), np.full((40, 8, 3), 200, np.float32)])
     assert (open_rows(floats).read(0, 10) == 0.5).all()
