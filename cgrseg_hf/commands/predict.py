@@ -97,9 +97,8 @@ def predict(
     if cluster is not None:
         _predict_on_cluster(photos, output, model, cluster, engine, precision, batch_size)
         return
-    folder = Path(output)
-    check_output_folder(folder)
-    jobs, missing = _plan(list(dict.fromkeys(map(Path, photos))), folder)
+    check_output_folder(Path(output))
+    jobs, missing = _plan(list(dict.fromkeys(map(Path, photos))), Path(output))
     if not jobs:
         if as_json:
             echo(_to_json([], missing))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..model.image_reading_cgrseg import UnreadableImageError
 from ..utils.messages import printable
 from ..visualization.heat_maps import find_class
-from .pipeline import map_ahead
+from .pipeline import Failure, attempt, map_ahead
 from .result_paths import Job, get_heat_map_path, get_result_path
 from .segmentation import Segmentation
 from .segmenter import Segmenter
@@ -87,10 +87,11 @@ def _one_by_one(
     on_error: Callable[[Any, UnreadableImageError], None],
 ) -> Iterator[dict[str, Any]]:
     for job in jobs:
-        try:
-            yield segment(job)
-        except UnreadableImageError as error:
-            on_error(job.source, error)
+        result = attempt(job.source, segment, job)
+        if isinstance(result, Failure):
+            on_error(result.source, result.error)
+        else:
+            yield result
 
 
 def _segment_in_windows(segmenter: Segmenter, job: Job, progress: bool, options: Mapping[str, Any]) -> dict[str, Any]:
