@@ -36,7 +36,7 @@ def make_accelerator(**options: Any) -> Accelerator:
     Raises:
         ValueError: If a launcher started several processes, but each would work as if it were alone.
     """
-    # An earlier accelerator of this process fixes the precision. Only this allows another; so does transformers' Trainer.
+    # An earlier accelerator of this process fixes the precision; transformers' Trainer resets it in the same way.
     AcceleratorState._reset_state()
     accelerator = _Accelerator(
         cpu=not torch.accelerator.is_available(),
