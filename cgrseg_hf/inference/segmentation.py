@@ -16,7 +16,7 @@ from ..model.image_reading_cgrseg import ImageSource, UnreadableImageError, desc
 from ..utils.optional import import_optional
 from ..visualization import Color, class_colors, draw_heat_map, draw_overlay
 from ..visualization.heat_maps import find_class
-from ..visualization.photos import check_opacity
+from ..visualization.overlays import check_opacity
 from .label_map_files import open_label_map, save_label_map
 from .resampling import reduce_scores, resize_logits_region
 from .tiff_files import find_georeference, read_label_map

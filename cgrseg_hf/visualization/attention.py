@@ -1,8 +1,10 @@
 # Copyright 2026 The cgrseg_hf authors. Licensed under the Apache License, Version 2.0.
-"""What the model looks at: its rectangular attention, and the class weights of its dynamic prototype."""
+"""Record and draw rectangular attention, and the class weights of the dynamic prototype."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -17,11 +19,10 @@ from ..model.geometry_cgrseg import FEATURE_STRIDES, round_up
 from ..utils.modes import evaluation_mode
 from .fonts import text_size_for
 from .heat_maps import ColorMapName, draw_heat_map, resize_values
-from .photos import to_rgb
+from .overlays import to_rgb
 from .side_by_side import arrange
 
-_PYRAMID_CONTEXT, _RECONSTRUCTION = "pyramid_context.blocks.", "reconstruction.calibrations."
-# Of attention, 0 to 1, on a colour bar: smaller differences are not stretched to all of its colours.
+# A colour bar spans at least this much of attention's 0 to 1: smaller differences do not fill all of its colours.
 _LEAST_SPAN = 0.1
 
 
@@ -31,17 +32,15 @@ class RecordedAttention:
     Attention of a model to a batch of images, see [`record_attention`].
 
     Args:
-        rectangular (`dict[str, torch.Tensor]`):
-            Rectangular attention of each rectangular self-calibration module, 0 to 1, by the module's name and in the
-            order of computation: `(batch, channels, height / stride, width / stride)`, or with one channel if they were
-            averaged. Height and width are the input's, padded to multiples of 32; the stride is 64 in the pyramid
-            context and 32, 16 and 8 in the reconstruction.
-        prototype_weights (`torch.Tensor` of shape `(batch, num_labels)`, *optional*):
-            Share of each class in the dynamic prototype, 0 to 1; they add up to 1. `None` where the model has none.
-        padded_size (`tuple[int, int]`):
-            Height and width that the maps cover.
-        image_sizes (`list[tuple[int, int]]`):
-            Height and width of each image without padding.
+        rectangular (`dict[str, torch.Tensor]`): Rectangular attention of each rectangular self-calibration module, 0
+            to 1, by the module's name and in the order of computation:
+            `(batch, channels, height / stride, width / stride)`, or with one channel if they were averaged. Height and
+            width are the input's, padded to multiples of 32; the stride is 64 in the pyramid context and 32, 16 and 8
+            in the reconstruction.
+        prototype_weights (`torch.Tensor` of shape `(batch, num_labels)`, *optional*): Share of each class in the
+            dynamic prototype, 0 to 1; they add up to 1. `None` where the model has none.
+        padded_size (`tuple[int, int]`): Height and width that the maps cover.
+        image_sizes (`list[tuple[int, int]]`): Height and width of each image without padding.
     """
 
     rectangular: dict[str, torch.Tensor]
@@ -54,12 +53,9 @@ class RecordedAttention:
         Resize one map of rectangular attention to its image, without padding.
 
         Args:
-            name (`str`):
-                One of the names in `rectangular`.
-            index (`int`, *optional*, defaults to 0):
-                Which image of the batch.
-            channel (`int`, *optional*):
-                Which channel; by default their mean.
+            name (`str`): One of the names in `rectangular`.
+            index (`int`, *optional*, defaults to 0): Which image of the batch.
+            channel (`int`, *optional*): Which channel; by default their mean.
 
         Returns:
             `numpy.ndarray` of shape `(height, width)` of the image in `pixel_values`, float32, resized bilinearly.
@@ -93,15 +89,13 @@ def record_attention(
     The model runs in evaluation mode and without gradients. Afterwards it is as it was before.
 
     Args:
-        model ([`CGRSegForSemanticSegmentation`] or [`CGRSegModel`]):
-            The model as it is trained, not its form for inference. It may be compiled, or loaded as remote code.
-        pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`):
-            Normalised pixels, on the model's device.
-        image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*):
-            Height and width of each image without its padding, as the image processor gives them; by default all of
-            `pixel_values`.
-        average_channels (`bool`, *optional*, defaults to `False`):
-            Whether to keep only the mean over channels.
+        model ([`CGRSegForSemanticSegmentation`] or [`CGRSegModel`]): The model as it is trained, not its form for
+            inference. It may be compiled, or loaded as remote code.
+        pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Normalised pixels, on the model's
+            device.
+        image_sizes (`torch.LongTensor` of shape `(batch, 2)`, *optional*): Height and width of each image without its
+            padding, as the image processor returns them; by default all of `pixel_values`.
+        average_channels (`bool`, *optional*, defaults to `False`): Whether to keep only the mean over channels.
 
     Returns:
         [`RecordedAttention`]
@@ -129,12 +123,9 @@ def record_attention(
     rectangular: dict[str, torch.Tensor] = {}
     class_weights: list[torch.Tensor] = []
 
-    def keep_attention(name: str) -> Callable:
-        def keep(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            attention = output.sigmoid()
-            rectangular[name] = attention.mean(dim=1, keepdim=True) if average_channels else attention
-
-        return keep
+    def keep_attention(module: nn.Module, inputs: tuple, output: torch.Tensor, name: str) -> None:
+        attention = output.sigmoid()
+        rectangular[name] = attention.mean(dim=1, keepdim=True) if average_channels else attention
 
     def keep_class_weights(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         class_weights.append(output.softmax(dim=1)[..., 0])
@@ -143,7 +134,7 @@ def record_attention(
     for name, module in model.named_modules():
         # By name: the classes of remote code are others of the same name.
         if type(module).__name__ == "RectangularSelfCalibrationAttention":
-            hooks[module.vertical_strip] = keep_attention(name)
+            hooks[module.vertical_strip] = functools.partial(keep_attention, name=name)
         elif type(module).__name__ == "DynamicPrototypeGuidedHead" and module.use_prototype:
             hooks[module.class_score] = keep_class_weights
     if not hooks:
@@ -182,20 +173,13 @@ def draw_rectangular_attention(
     Draw the rectangular attention of each module over the photo.
 
     Args:
-        image (`PIL.Image.Image`):
-            The photo that was recorded; it is turned as its EXIF says.
-        recorded ([`RecordedAttention`]):
-            The attention from [`record_attention`].
-        index (`int`, *optional*, defaults to 0):
-            Which image of the batch the photo is.
-        names (`Sequence[str]`, *optional*):
-            Which of the maps to draw; by default all.
-        channel (`int`, *optional*):
-            Which channel to draw; by default their mean.
-        color_map (`str`, *optional*, defaults to `"inferno"`):
-            See [`draw_heat_map`].
-        max_side (`int`, *optional*, defaults to 480):
-            Pixels of the longer side of each image, at most the photo's.
+        image (`PIL.Image.Image`): The photo that was recorded; it is turned as its EXIF says.
+        recorded ([`RecordedAttention`]): The attention from [`record_attention`].
+        index (`int`, *optional*, defaults to 0): Which image of the batch the photo is.
+        names (`Sequence[str]`, *optional*): Which of the maps to draw; by default all.
+        channel (`int`, *optional*): Which channel to draw; by default their mean.
+        color_map (`str`, *optional*, defaults to `"inferno"`): See [`draw_heat_map`].
+        max_side (`int`, *optional*, defaults to 480): Pixels of the longer side of each image, at most the photo's.
 
     Returns:
         `PIL.Image.Image`: a heat map with a colour bar for each module, in the order of computation. Each bar spans at
@@ -219,7 +203,7 @@ def draw_rectangular_attention(
 
 
 def _find_range(values: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest attention on a colour bar, within 0 to 1."""
+    """Find the lowest and highest attention of a colour bar, within 0 to 1."""
     lower, upper = float(values.min()), float(values.max())
     half = _LEAST_SPAN / 2
     middle = min(max((lower + upper) / 2, half), 1 - half)
@@ -227,11 +211,9 @@ def _find_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _describe(name: str) -> str:
-    """A module's place in the paper's words."""
-    if _PYRAMID_CONTEXT in name:
-        number = int(name.split(_PYRAMID_CONTEXT)[1].split(".")[0])
-        return f"Pyramid context, module {number + 1}"
-    if _RECONSTRUCTION in name:
-        scale = int(name.split(_RECONSTRUCTION)[1].split(".")[0])
-        return f"Reconstruction, stride {FEATURE_STRIDES[scale]}"
+    """Describe a module's place in the paper's words."""
+    if found := re.search(r"pyramid_context\.blocks\.(\d+)", name):
+        return f"Pyramid context, module {int(found[1]) + 1}"
+    if found := re.search(r"reconstruction\.calibrations\.(\d+)", name):
+        return f"Reconstruction, stride {FEATURE_STRIDES[int(found[1])]}"
     return name

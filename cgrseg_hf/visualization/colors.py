@@ -11,9 +11,9 @@ import numpy as np
 Color: TypeAlias = tuple[int, int, int]
 PaletteName = Literal["usual", "generated", "colorblind"]
 
-# The golden ratio walks around the colour wheel without coming close to where it has just been.
+# Steps of the golden ratio go around the colour wheel without coming close to the last ones.
 _HUE_STEP = (5**0.5 - 1) / 2
-# So many colours of its walk can be told apart at a glance; so many follow that are chosen for their distance.
+# Numbers of colours: the first from these steps are easy to distinguish, the next are chosen for their distance.
 _NUM_WALKED, _NUM_CHOSEN = 19, 493
 
 # From linear RGB, as sRGB defines it, to XYZ.
@@ -31,9 +31,12 @@ _OKABE_ITO: tuple[Color, ...] = (
     (204, 121, 167),
     (0, 0, 0),
 )
-# Of their shades, those that lie farthest from all before them, to normal, protanope and deuteranope eyes: which
-# colour, and how much of it gives way to white, or below 0 to black.
-_SHADES = ((3, 0.8), (5, -0.5), (4, -0.5), (0, 0.5), (1, 0.65), (2, -0.5), (6, -0.35), (5, 0.65), (5, 0.35), (2, 0.65))
+# Shades of them: which colour, and how much of it is replaced by white, or below 0 by black. After the eight themselves
+# come those farthest from all before them, to normal, protanope and deuteranope eyes.
+_SHADES = (
+    *((index, 0.0) for index in range(len(_OKABE_ITO))),
+    *((3, 0.8), (5, -0.5), (4, -0.5), (0, 0.5), (1, 0.65), (2, -0.5), (6, -0.35), (5, 0.65), (5, 0.35), (2, 0.65)),
+)
 
 
 def class_color(class_id: int) -> Color:
@@ -51,7 +54,7 @@ def class_color(class_id: int) -> Color:
 
 @functools.cache
 def _choose_colors() -> tuple[Color, ...]:
-    """Colours each of which is, of those on a grid that are neither grey nor nearly, farthest from all before it."""
+    """Choose colours of a grid, none of them greyish, each the farthest from all before it."""
     levels = range(0, 256, 17)
     grid = np.array([(red, green, blue) for red in levels for green in levels for blue in levels])
     lab = _to_lab(grid)
@@ -68,7 +71,7 @@ def _choose_colors() -> tuple[Color, ...]:
 
 
 def _to_lab(colors: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) from 0 to 255 in CIELAB, where distances are about as large as they look."""
+    """Convert colours (..., 3) from 0 to 255 to CIELAB, where distances are about as large as they look."""
     values = colors / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     relative = linear @ _XYZ_OF_LINEAR_RGB.T / _XYZ_OF_LINEAR_RGB.sum(axis=1)
@@ -82,15 +85,14 @@ def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | N
     Find the colour of every class by id, (red, green, blue) from 0 to 255.
 
     Args:
-        id2label (`Mapping[int, str]`):
-            Names of the classes.
-        palette (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
+        id2label (`Mapping[int, str]`): Names of the classes.
+        palette (`str` or `Sequence[tuple[int, int, int]]`, *optional*): Colours by id, one for each class at least,
+            or one of these names:
             - `"usual"`, the default: where the classes are those of a known data set, its own colours, of which two
               may be the same; otherwise `"generated"`.
             - `"generated"`: those of [`class_color`].
-            - `"colorblind"`: Okabe and Ito's eight and shades of them, which people with protanopia or deuteranopia
-              can tell apart too: the first fourteen well, later ones less and less.
-            - Colours by id, one for each class at least.
+            - `"colorblind"`: Okabe and Ito's eight and shades of them, for people with protanopia or deuteranopia too:
+              the first fourteen are easy to distinguish, later ones less and less.
 
     Raises:
         ValueError: If no palette has that name, there are fewer colours than classes, or they have other values than
@@ -99,16 +101,16 @@ def class_colors(id2label: Mapping[int, str], palette: str | Sequence[Color] | N
     num_colors = max(id2label, default=-1) + 1
     if palette is not None and not isinstance(palette, str):
         return _check_colors(palette, num_colors)
-    if palette is None or palette == "usual":
+    if palette is not None and palette not in get_args(PaletteName):
+        names = ", ".join(repr(name) for name in get_args(PaletteName))
+        raise ValueError(f"No palette is named {palette!r}: use one of {names}, or give the colours by class id.")
+    if palette in (None, "usual"):
         from ..data.catalog import find_palette  # it comes with packages that take time to load
 
-        return find_palette(id2label) or [class_color(class_id) for class_id in range(num_colors)]
-    if palette == "generated":
-        return [class_color(class_id) for class_id in range(num_colors)]
-    if palette == "colorblind":
-        return [_colorblind_safe_color(class_id) for class_id in range(num_colors)]
-    names = ", ".join(repr(name) for name in get_args(PaletteName))
-    raise ValueError(f"No palette is named {palette!r}: use one of {names}, or give the colours by class id.")
+        if usual := find_palette(id2label):
+            return usual
+    make_color = _colorblind_color if palette == "colorblind" else class_color
+    return [make_color(class_id) for class_id in range(num_colors)]
 
 
 def _check_colors(palette: Sequence[Color], num_colors: int) -> list[Color]:
@@ -123,19 +125,12 @@ def _check_colors(palette: Sequence[Color], num_colors: int) -> list[Color]:
     return [tuple(map(int, color)) for color in palette]
 
 
-def _colorblind_safe_color(class_id: int) -> Color:
-    if class_id < len(_OKABE_ITO):
-        return _OKABE_ITO[class_id]
-    class_id -= len(_OKABE_ITO)
+def _colorblind_color(class_id: int) -> Color:
     if class_id < len(_SHADES):
-        return _mix(*_SHADES[class_id])
-    # As on the colour wheel: every turn through the seven colours takes another shade.
-    turn, index = divmod(class_id - len(_SHADES), len(_OKABE_ITO) - 1)
-    return _mix(index, 1.3 * ((turn + 1) * _HUE_STEP % 1) - 0.6)
-
-
-def _mix(index: int, amount: float) -> Color:
-    """One of Okabe and Ito's colours, mixed with white, or below 0 with black."""
+        index, amount = _SHADES[class_id]
+    else:  # every turn through the seven colours has another shade
+        turn, index = divmod(class_id - len(_SHADES), len(_OKABE_ITO) - 1)
+        amount = 1.3 * ((turn + 1) * _HUE_STEP % 1) - 0.6
     target = 255 if amount > 0 else 0
     red, green, blue = (round(value + abs(amount) * (target - value)) for value in _OKABE_ITO[index])
     return red, green, blue

@@ -28,20 +28,16 @@ _MISSING = "\uffff"
 
 
 def text_size_for(width: int, height: int) -> int:
-    """Size of text in pixels beside an image: it grows with the image, and stays readable beside small ones."""
+    """Compute the size of text in pixels beside an image, which is readable beside small ones too."""
     return max(_SMALLEST_TEXT, round((width * height) ** 0.5 / 40))
 
 
 def load_font(size: float, texts: Iterable[str] = ()) -> ImageFont.FreeTypeFont:
-    """
-    Load Pillow's own font or, if it lacks a character of the texts, the first installed one that has them all.
-
-    If none has them all, load the font that lacks the fewest.
-    """
+    """Load Pillow's own font or, if it lacks characters of the texts, the installed one that lacks the fewest."""
     characters = frozenset("".join(map(drawable, texts)))
-    if not _missing(None, characters):
-        return _load(None, size)
-    name = min((None, *_SYSTEM_FONTS), key=lambda name: len(_missing(name, characters)))
+    name = None
+    if _count_missing(name, characters):
+        name = min((None, *_SYSTEM_FONTS), key=lambda name: _count_missing(name, characters))
     return _load(name, size)
 
 
@@ -61,12 +57,12 @@ def drawable(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _missing(name: str | None, characters: frozenset[str]) -> frozenset[str]:
+def _count_missing(name: str | None, characters: frozenset[str]) -> int:
     font = _load(name, 20)
     if font is None:
-        return characters | {_MISSING}  # one more than any font lacks
+        return len(characters) + 1  # more than any font lacks
     box = bytes(font.getmask(_MISSING))
-    return frozenset(one for one in characters if not one.isspace() and bytes(font.getmask(one)) == box)
+    return sum(bytes(font.getmask(one)) == box for one in characters if not one.isspace())
 
 
 @functools.lru_cache(maxsize=64)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from ..utils.messages import did_you_mean
 from .fonts import text_size_for
-from .overlays import place_right
-from .photos import check_opacity, to_rgb
+from .overlays import check_opacity, place_right, to_rgb
 from .plots import draw_color_bar
 
 ColorMapName = Literal["viridis", "inferno"]
@@ -34,22 +33,17 @@ def draw_heat_map(
     Draw a map of numbers over its photo, with a colour bar.
 
     Args:
-        image (`PIL.Image.Image`):
-            The photo; it is turned as its EXIF says, and shown in grey, so that all colour comes from the numbers.
-        values (`numpy.ndarray` of shape `(height, width)`):
-            The numbers, at any resolution: they are resized bilinearly to the photo, all of which they cover. Where
-            they are NaN, the photo stays as it is.
-        caption (`str`, *optional*):
-            What the numbers are, such as `"entropy, nats"`; stands over the colour bar.
-        minimum (`float`, *optional*), maximum (`float`, *optional*):
-            Numbers at the ends of the colour bar; what lies beyond is shown as these. By default the smallest and the
-            largest that there are.
-        color_map (`str`, *optional*, defaults to `"viridis"`):
-            `"viridis"` or `"inferno"`: equal steps of the numbers look equal, to colour-blind readers and in grey too.
-        opacity (`float`, *optional*, defaults to 0.65):
-            How much of the colours, 0 to 1, covers the photo.
-        fade (`bool`, *optional*, defaults to `False`):
-            Whether less of them covers it the lower the number, so that the photo can be seen where there is nothing.
+        image (`PIL.Image.Image`): The photo; it is turned as its EXIF says, and shown in grey, so that all colour
+            comes from the numbers.
+        values (`numpy.ndarray` of shape `(height, width)`): The numbers, at any resolution: they are resized
+            bilinearly to the whole photo. Where they are NaN, the photo stays as it is.
+        caption (`str`, *optional*): Text above the colour bar, such as `"entropy, nats"`.
+        minimum (`float`, *optional*), maximum (`float`, *optional*): Numbers at the ends of the colour bar; what is
+            beyond is shown as these. By default the smallest and the largest of `values`.
+        color_map (`str`, *optional*, defaults to `"viridis"`): `"viridis"` or `"inferno"`: equal steps of the numbers
+            look equal, to colour-blind readers and in grey too.
+        opacity (`float`, *optional*, defaults to 0.65): Opacity of the colours, 0 to 1.
+        fade (`bool`, *optional*, defaults to `False`): Whether low numbers have less of this opacity.
 
     Returns:
         `PIL.Image.Image`: the photo with colours, and to its right the colour bar.
@@ -75,7 +69,7 @@ def draw_heat_map(
     position = np.full_like(resized, 0.5) if lower == upper else (resized - lower) / (upper - lower)
     position = position.clip(0, 1)
     colored = Image.fromarray(apply_color_map(position, color_map))
-    cover = opacity * (_FADED + (1 - _FADED) * position) if fade else np.full_like(position, opacity)
+    cover = opacity * (_FADED + (1 - _FADED) * position if fade else np.ones_like(position))
     mask = Image.fromarray((cover * 255).round().astype(np.uint8))
     blended = Image.composite(colored, image.convert("L").convert("RGB"), mask)
     if not is_number.all():
@@ -96,15 +90,11 @@ def draw_class_heat_map(
     Draw the probability of one class over its photo.
 
     Args:
-        image (`PIL.Image.Image`):
-            The photo.
-        scores (`numpy.ndarray` of shape `(num_labels, height, width)`):
-            Class scores before softmax, at any resolution: a segmentation's `scores`, or logits of one photo that
-            cover it exactly.
-        class_name (`str` or `int`):
-            Name or id of the class.
-        id2label (`Mapping[int, str]`):
-            Names of the classes.
+        image (`PIL.Image.Image`): The photo.
+        scores (`numpy.ndarray` of shape `(num_labels, height, width)`): Class scores before softmax, at any
+            resolution: a segmentation's `scores`, or logits of one photo that cover it exactly.
+        class_name (`str` or `int`): Name or id of the class.
+        id2label (`Mapping[int, str]`): Names of the classes.
         color_map (`str`, *optional*, defaults to `"viridis"`), opacity (`float`, *optional*, defaults to 0.65):
             See [`draw_heat_map`].
 
@@ -142,13 +132,10 @@ def draw_entropy_map(
     Draw the entropy of the classes' probabilities over a photo: high where the model is undecided.
 
     Args:
-        image (`PIL.Image.Image`):
-            The photo.
-        entropy (`numpy.ndarray` of shape `(height, width)`):
-            Entropy of the classes' probabilities in nats, such as a segmentation's `entropy`.
-        num_labels (`int`):
-            Number of classes: the scale goes from 0, where one class is certain, to ln(num_labels), where all are
-            equally likely.
+        image (`PIL.Image.Image`): The photo.
+        entropy (`numpy.ndarray` of shape `(height, width)`): Entropy in nats, such as a segmentation's `entropy`.
+        num_labels (`int`): Number of classes: the scale goes from 0, where one class is certain, to ln(num_labels),
+            where all are equally likely.
         color_map (`str`, *optional*, defaults to `"inferno"`), opacity (`float`, *optional*, defaults to 0.65):
             See [`draw_heat_map`].
 
@@ -156,7 +143,7 @@ def draw_entropy_map(
         `PIL.Image.Image`: the photo with the entropy at each pixel.
 
     Raises:
-        ValueError: If `entropy` is `None`, as of a segmentation that did not keep it, or has other than two dimensions.
+        ValueError: If `entropy` is `None`, because the segmentation did not keep it, or has other than two dimensions.
     """
     if entropy is None:
         raise ValueError("Got None for the entropy: segment with return_entropy=True, which keeps it.")
@@ -164,16 +151,7 @@ def draw_entropy_map(
 
 
 def find_class(class_name: str | int, id2label: Mapping[int, str]) -> int:
-    """
-    Find the id of a class by its name.
-
-    Args:
-        class_name (`str` or `int`): Its name or id.
-        id2label (`Mapping[int, str]`): Names of the classes.
-
-    Raises:
-        ValueError: If there is no such class; the message suggests the most similar name.
-    """
+    """Find the id of a class by its name or id; a `ValueError` suggests the most similar name."""
     for class_id, name in id2label.items():
         if class_name in (name, class_id):
             return class_id
@@ -183,12 +161,7 @@ def find_class(class_name: str | int, id2label: Mapping[int, str]) -> int:
 
 
 def apply_color_map(position: np.ndarray, color_map: ColorMapName = "viridis") -> np.ndarray:
-    """
-    Colours (..., 3), uint8, of numbers from 0 to 1.
-
-    Raises:
-        ValueError: If there is no such colour map.
-    """
+    """Map numbers from 0 to 1 to colours (..., 3), uint8."""
     from matplotlib import colormaps
 
     if color_map not in get_args(ColorMapName):
@@ -200,15 +173,13 @@ def resize_values(
     values: np.ndarray, size: tuple[int, int], covered: tuple[float, float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Resize a map of numbers bilinearly, corners not aligned.
+    Resize a map of numbers bilinearly, corners not aligned; where they are not finite, it has gaps.
 
     Args:
-        values (`numpy.ndarray` of shape `(height, width)`, float32):
-            The numbers; those that are not finite leave gaps.
-        size (`tuple[int, int]`):
-            Height and width to resize to.
-        covered (`tuple[float, float]`, *optional*):
-            Rows and columns of `values`, from the first on, that belong to the image; by default all.
+        values (`numpy.ndarray` of shape `(height, width)`, float32): The numbers.
+        size (`tuple[int, int]`): Height and width to resize to.
+        covered (`tuple[float, float]`, *optional*): Rows and columns of `values`, from the first on, that belong to
+            the image; by default all.
 
     Returns:
         `tuple[numpy.ndarray, numpy.ndarray]`: the numbers, float32, and where there are any, bool, both of that size.

@@ -9,11 +9,10 @@ from PIL import Image
 from .colors import Color, class_colors
 from .fonts import text_size_for
 from .legends import draw_legend, format_share
-from .photos import check_opacity, to_rgb
 
 IGNORED_COLOR: Color = (60, 60, 60)
 _RIM_OPACITY = 0.4
-# In a smaller photo, rims would hide too much: the square root of its pixels.
+# Rims would hide too much of a smaller photo: the square root of its pixels.
 _SMALLEST_WITH_RIMS = 200
 
 
@@ -30,20 +29,13 @@ def draw_overlay(
     Draw a label map over its photo, with boundaries and a legend of the classes present.
 
     Args:
-        image (`PIL.Image.Image`):
-            The photo; it is turned as its EXIF says.
-        label_map (`numpy.ndarray` of shape `(height, width)`):
-            Class of each pixel of the photo as a person sees it.
-        id2label (`Mapping[int, str]`):
-            Names of the classes, such as a model's `config.id2label`.
-        opacity (`float`, *optional*, defaults to 0.55):
-            How much of the classes' colours, 0 to 1, covers the photo.
-        ignore_index (`int`, *optional*, defaults to 255):
-            Label of the pixels that are left as they are.
-        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
-            Colours of the classes by id, or the name of a palette, such as `"colorblind"`: see [`class_colors`].
-        legend (`bool`, *optional*, defaults to `True`):
-            Whether to add the legend.
+        image (`PIL.Image.Image`): The photo; it is turned as its EXIF says.
+        label_map (`numpy.ndarray` of shape `(height, width)`): Class of each pixel of the turned photo.
+        id2label (`Mapping[int, str]`): Names of the classes, such as a model's `config.id2label`.
+        opacity (`float`, *optional*, defaults to 0.55): Opacity of the classes' colours, 0 to 1.
+        ignore_index (`int`, *optional*, defaults to 255): Label of the pixels that are left as they are.
+        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*): A palette, see [`class_colors`].
+        legend (`bool`, *optional*, defaults to `True`): Whether to add the legend.
 
     Returns:
         `PIL.Image.Image`: the photo with colours, and to its right the legend: colour, name and share of the photo
@@ -56,13 +48,12 @@ def draw_overlay(
     check_opacity(opacity)
     image = to_rgb(image)
     label_map = np.asarray(label_map)
-    check_label_map(label_map, (image.height, image.width), id2label, ignore_index)
+    check_label_map(label_map, image, id2label, ignore_index)
     colors = class_colors(id2label, colors)
     overlay = tint(image, label_map, colors, opacity, ignore_index)
     if not legend:
         return overlay
-    shares = class_shares(label_map, len(colors), ignore_index)
-    entries = [(colors[class_id], id2label[class_id], format_share(shares[class_id])) for class_id in by_size(shares)]
+    entries = list_classes([label_map], id2label, colors, ignore_index)
     return place_right(overlay, draw_legend(entries, overlay.height, text_size_for(*overlay.size)))
 
 
@@ -71,7 +62,7 @@ def color_label_map(
 ) -> Image.Image:
     """Draw a label map (height, width) in the classes' colours, by default with ignored pixels in dark grey."""
     table = np.array([*colors, ignored_color], dtype=np.uint8)
-    return Image.fromarray(table[_indices(label_map, len(colors), ignore_index)])
+    return Image.fromarray(table[_index_colors(label_map, len(colors), ignore_index)])
 
 
 def find_boundaries(label_map: np.ndarray) -> np.ndarray:
@@ -82,15 +73,25 @@ def find_boundaries(label_map: np.ndarray) -> np.ndarray:
     return boundaries
 
 
-def check_label_map(
-    label_map: np.ndarray, size: tuple[int, int], id2label: Mapping[int, str], ignore_index: int
-) -> None:
-    """
-    Check that a label map fits its photo.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn a photo as its EXIF says, scale 16 bits to 8, and put transparent pixels on white."""
+    if image.mode in ("RGB", "L") and "transparency" not in image.info and not image.getexif():
+        return image.convert("RGB")
+    from ..model.image_reading_cgrseg import to_photo  # imports packages that take time to load
 
-    Raises:
-        ValueError: If its height and width are not `size`, or it holds a class without a name.
-    """
+    return to_photo(image)
+
+
+def check_opacity(opacity: float) -> None:
+    """Raise a `ValueError` if an opacity is not from 0 to 1, such as one in percent."""
+    if not 0 <= opacity <= 1:
+        hint = f": for {opacity:g} percent give {opacity / 100:g}" if 1 < opacity <= 100 else ""
+        raise ValueError(f"opacity={opacity}, but it goes from 0 to 1{hint}.")
+
+
+def check_label_map(label_map: np.ndarray, image: Image.Image, id2label: Mapping[int, str], ignore_index: int) -> None:
+    """Raise a `ValueError` if a label map has another size than its photo, or holds a class without a name."""
+    size = (image.height, image.width)
     if label_map.shape != size:
         raise ValueError(
             f"The photo has height and width {size}, but the label map {label_map.shape}: they must be equal."
@@ -107,30 +108,33 @@ def tint(
     image: Image.Image, label_map: np.ndarray, colors: Sequence[Color], opacity: float, ignore_index: int
 ) -> Image.Image:
     """Draw an RGB photo in the classes' colours, with boundaries; see [`draw_overlay`]."""
-    indices = _indices(label_map, len(colors), ignore_index)
-    table = np.array([*colors, (0, 0, 0)], dtype=np.uint8)
-    mask = np.full(len(colors) + 1, round(255 * opacity), dtype=np.uint8)
-    mask[len(colors)] = 0
-    tinted = Image.composite(Image.fromarray(table[indices]), image, Image.fromarray(mask[indices]))
+    colored = color_label_map(label_map, colors, ignore_index)
+    cover = np.where(find_ignored(label_map, ignore_index), 0, round(255 * opacity)).astype(np.uint8)
+    tinted = Image.composite(colored, image, Image.fromarray(cover))
     _draw_boundaries(tinted, label_map)
     return tinted
 
 
-def class_shares(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
-    """Compute the share of each class in a label map, 0 to 1, (num_labels,)."""
-    pixels = np.bincount(_indices(label_map, num_labels, ignore_index).ravel(), minlength=num_labels)
-    return pixels[:num_labels] / label_map.size
+def list_classes(
+    label_maps: Sequence[np.ndarray], id2label: Mapping[int, str], colors: Sequence[Color], ignore_index: int
+) -> list[tuple]:
+    """List colour, name and share in each label map of every class that occurs, the largest first, for a legend."""
+    num_labels = len(colors)
+    indices = [_index_colors(label_map, num_labels, ignore_index) for label_map in label_maps]
+    counts = [np.bincount(one.ravel(), minlength=num_labels)[:num_labels] for one in indices]
+    shares = np.array(counts) / indices[0].size
+    largest = shares.max(axis=0)
+    return [
+        (colors[class_id], id2label[class_id], *map(format_share, shares[:, class_id]))
+        for class_id in np.argsort(-largest, kind="stable").tolist()
+        if largest[class_id]
+    ]
 
 
 def find_ignored(label_map: np.ndarray, ignore_index: int) -> np.ndarray:
     """Find pixels with the ignored label, bool."""
     # Releases of NumPy before 2.3 crash where a view of 8 bits is compared with a number beyond them.
     return label_map.astype(np.int32, copy=False) == ignore_index
-
-
-def by_size(shares: np.ndarray) -> list[int]:
-    """List the ids of the classes that occur, the largest first."""
-    return [int(class_id) for class_id in np.argsort(-shares, kind="stable") if shares[class_id]]
 
 
 def place_right(image: Image.Image, legend: Image.Image, top: int = 0) -> Image.Image:
@@ -141,10 +145,9 @@ def place_right(image: Image.Image, legend: Image.Image, top: int = 0) -> Image.
     return canvas
 
 
-def _indices(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
+def _index_colors(label_map: np.ndarray, num_labels: int, ignore_index: int) -> np.ndarray:
     """Class ids, with `num_labels` where the label is ignored."""
-    class_ids = label_map.astype(np.int32)
-    return np.where(find_ignored(class_ids, ignore_index), num_labels, class_ids)
+    return np.where(find_ignored(label_map, ignore_index), num_labels, label_map.astype(np.int32))
 
 
 def _draw_boundaries(image: Image.Image, label_map: np.ndarray) -> None:
@@ -159,7 +162,7 @@ def _draw_boundaries(image: Image.Image, label_map: np.ndarray) -> None:
 
 
 def _thicken(mask: np.ndarray, width: int) -> np.ndarray:
-    """Thicken lines of one pixel: every pixel in a square of `width` pixels around one of the mask."""
+    """Mark every pixel in a square of `width` pixels around one of the mask."""
     for axis in (0, 1):
         margins = [(0, 0), (0, 0)]
         margins[axis] = (width // 2, (width - 1) // 2)

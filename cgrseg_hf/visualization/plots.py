@@ -24,16 +24,7 @@ _WIDEST_NAME = 16  # in units of the text's size
 def draw_color_bar(
     color_map: str, lower: float, upper: float, height: int, text_size: int, caption: str
 ) -> Image.Image:
-    """
-    Draw a colour bar with numbers.
-
-    Args:
-        color_map (`str`): Name of a colour map of matplotlib.
-        lower (`float`), upper (`float`): Numbers at the bottom and at the top.
-        height (`int`): Height in pixels, that of the image beside it.
-        text_size (`int`): Size of the text in pixels.
-        caption (`str`): What the numbers are; it stands above the bar.
-    """
+    """Draw a colour bar as high as the image beside it, with numbers from `lower` to `upper`, and a caption above."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
@@ -61,14 +52,12 @@ def draw_prototype_weights(
     Draw the share of each class in the dynamic prototype as bars.
 
     Args:
-        weights (`numpy.ndarray` or `torch.Tensor` of shape `(num_labels,)`):
-            One image's row of [`RecordedAttention`]'s `prototype_weights`.
-        id2label (`Mapping[int, str]`):
-            Names of the classes.
-        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
-            Colours of the classes by id, or the name of a palette: see [`class_colors`].
-        max_classes (`int`, *optional*, defaults to 12):
-            Classes that get a bar, the largest first. The share of the others stands below.
+        weights (`numpy.ndarray` or `torch.Tensor` of shape `(num_labels,)`): One image's row of
+            [`RecordedAttention`]'s `prototype_weights`.
+        id2label (`Mapping[int, str]`): Names of the classes.
+        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*): A palette, see [`class_colors`].
+        max_classes (`int`, *optional*, defaults to 12): Classes that get a bar, the largest first. The share of the
+            others is written below.
 
     Returns:
         `PIL.Image.Image`: the bars with names and percentages.
@@ -109,10 +98,9 @@ def draw_confusion_matrix(matrix: np.ndarray, id2label: Mapping[int, str]) -> Im
     Draw how the pixels of each true class were predicted, each row as shares of its own pixels.
 
     Args:
-        matrix (`numpy.ndarray` of shape `(num_labels, num_labels)`):
-            Pixels by true class (rows) and predicted class (columns).
-        id2label (`Mapping[int, str]`):
-            Names of the classes.
+        matrix (`numpy.ndarray` of shape `(num_labels, num_labels)`): Pixels by true class (rows) and predicted class
+            (columns).
+        id2label (`Mapping[int, str]`): Names of the classes.
 
     Returns:
         `PIL.Image.Image`: the matrix with names, and with percentages where there is room. The shade grows with the

@@ -8,18 +8,18 @@ from PIL import Image, ImageDraw
 
 from .colors import Color, class_colors
 from .fonts import TEXT_COLOR, load_font, shorten, text_size_for
-from .legends import draw_legend, format_share
+from .legends import draw_legend
 from .overlays import (
     IGNORED_COLOR,
-    by_size,
     check_label_map,
-    class_shares,
+    check_opacity,
     find_boundaries,
     find_ignored,
+    list_classes,
     place_right,
     tint,
+    to_rgb,
 )
-from .photos import check_opacity, to_rgb
 
 _WRONG: Color = (230, 30, 40)
 
@@ -40,26 +40,19 @@ def draw_side_by_side(
     Draw the photo beside its label map, or beside ground truth and prediction, with captions and one legend.
 
     Args:
-        image (`PIL.Image.Image`):
-            The photo; it is turned as its EXIF says.
-        prediction (`numpy.ndarray` of shape `(height, width)`):
-            Class of each pixel of the photo as a person sees it.
-        id2label (`Mapping[int, str]`):
-            Names of the classes.
-        ground_truth (`numpy.ndarray` of shape `(height, width)`, *optional*):
-            The true classes, which stand between photo and prediction then.
-        captions (`Sequence[str]`, *optional*):
-            Texts above the images; by default "Photo", "Ground truth", "Prediction" and "Errors".
-        opacity (`float`, *optional*, defaults to 0.55):
-            How much of the classes' colours, 0 to 1, covers the photo.
-        ignore_index (`int`, *optional*, defaults to 255):
-            Label of the pixels that are left as they are.
-        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*):
-            Colours of the classes by id, or the name of a palette: see [`class_colors`].
-        show_errors (`bool`, *optional*, defaults to `False`):
-            Whether to add the photo in grey with wrong pixels in red. Needs `ground_truth`.
-        max_side (`int`, *optional*):
-            Show the photo with at most this many pixels at its longer side.
+        image (`PIL.Image.Image`): The photo; it is turned as its EXIF says.
+        prediction (`numpy.ndarray` of shape `(height, width)`): Class of each pixel of the turned photo.
+        id2label (`Mapping[int, str]`): Names of the classes.
+        ground_truth (`numpy.ndarray` of shape `(height, width)`, *optional*): The true classes, which are shown
+            between photo and prediction.
+        captions (`Sequence[str]`, *optional*): Texts above the images; by default "Photo", "Ground truth",
+            "Prediction" and "Errors".
+        opacity (`float`, *optional*, defaults to 0.55): Opacity of the classes' colours, 0 to 1.
+        ignore_index (`int`, *optional*, defaults to 255): Label of the pixels that are left as they are.
+        colors (`str` or `Sequence[tuple[int, int, int]]`, *optional*): A palette, see [`class_colors`].
+        show_errors (`bool`, *optional*, defaults to `False`): Whether to add the photo in grey with wrong pixels in
+            red. Needs `ground_truth`.
+        max_side (`int`, *optional*): Show the photo with at most this many pixels at its longer side.
 
     Returns:
         `PIL.Image.Image`: the images in a row, four of them in two rows, and to their right the legend, with the share
@@ -73,7 +66,7 @@ def draw_side_by_side(
     image = to_rgb(image)
     label_maps = [np.asarray(one) for one in (ground_truth, prediction) if one is not None]
     for label_map in label_maps:
-        check_label_map(label_map, (image.height, image.width), id2label, ignore_index)
+        check_label_map(label_map, image, id2label, ignore_index)
     if show_errors and ground_truth is None:
         raise ValueError("show_errors=True needs ground_truth, with which the prediction is compared.")
     if captions is None:
@@ -82,7 +75,7 @@ def draw_side_by_side(
     if len(captions) != num_images:
         raise ValueError(f"Got {len(captions)} captions for {num_images} images: give one for each.")
     colors = class_colors(id2label, colors)
-    shares = np.array([class_shares(label_map, len(colors), ignore_index) for label_map in label_maps])
+    entries = list_classes(label_maps, id2label, colors, ignore_index)
 
     if max_side is not None:
         step = -(-max(image.size) // max_side)
@@ -93,11 +86,6 @@ def draw_side_by_side(
         images.append(_mark_errors(image, *label_maps, ignore_index))
     text_size = text_size_for(*image.size)
     sheet = arrange(list(zip(captions, images)), 2 if show_errors else num_images, text_size)
-
-    entries = [
-        (colors[class_id], id2label[class_id], *map(format_share, shares[:, class_id]))
-        for class_id in by_size(shares.max(axis=0))
-    ]
     headings = ("truth", "prediction") if len(label_maps) > 1 else ()
     legend = draw_legend(entries, sheet.height, text_size, headings)
     return place_right(sheet, legend, top=0 if headings else _caption_line(text_size))
@@ -108,12 +96,9 @@ def arrange(images: Sequence[tuple[str, Image.Image]], num_columns: int, text_si
     Arrange images of one size in rows on white, each below its caption.
 
     Args:
-        images (`Sequence[tuple[str, PIL.Image.Image]]`):
-            Captions and images.
-        num_columns (`int`):
-            Images in a row.
-        text_size (`int`):
-            Size of the captions in pixels.
+        images (`Sequence[tuple[str, PIL.Image.Image]]`): Captions and images.
+        num_columns (`int`): Images in a row.
+        text_size (`int`): Size of the captions in pixels.
     """
     font = load_font(text_size, [caption for caption, _ in images])
     gap, line = text_size, _caption_line(text_size)
